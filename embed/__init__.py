@@ -1,0 +1,79 @@
+"""Clips on disk become vectors: find, load, encode.
+
+This page is the menu. Adding an encoder is one file and one row in `ENCODERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embed.encoder import Encoder
+    from embed.pooling import Pooling
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry of a registry: where the class is, what it is, and the options it gets."""
+
+    target: str
+    about: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def resolve(self) -> Any:
+        module, name = self.target.split(":")
+        return getattr(import_module(module), name)
+
+
+ENCODERS: dict[str, Row] = {
+    "logmel": Row("embed.logmel:LogMel", "log-mel spectrogram, 128 bands in dB; needs no weights"),
+    "mfcc": Row("embed.logmel:MFCC", "40 mel-frequency cepstral coefficients; needs no weights"),
+    "panns": Row("embed.panns:Cnn14", "PANNs Cnn14 trained on AudioSet, 32 kHz, 2048-d"),
+    "ast": Row(
+        "embed.spectrogram_transformer:SpectrogramTransformer",
+        "Audio Spectrogram Transformer trained on AudioSet, 16 kHz, 768-d",
+    ),
+}
+
+POOLINGS: dict[str, Row] = {
+    "clip": Row("embed.pooling:Clip", "the network's own vector of a clip"),
+    "cls": Row("embed.pooling:Cls", "AST's first token"),
+    "mean": Row("embed.pooling:Mean", "mean over time"),
+    "max": Row("embed.pooling:Max", "maximum over time"),
+    "mean_max": Row("embed.pooling:MeanMax", "mean and maximum over time, side by side"),
+    "gwrp": Row("embed.pooling:GWRP", "global weighted ranking: sorted over time, weights r^k"),
+    "gem": Row("embed.pooling:GeM", "generalized mean with power p"),
+    "rdp": Row("embed.pooling:RDP", "frames weighted by their relative deviation, power gamma"),
+    "fluctuation": Row("embed.pooling:Fluctuation", "level, fluctuation and flux of log-mel bands"),
+    "quiet": Row("embed.pooling:Quiet", "mean of the quietest quarter of the frames per band"),
+    "flatten": Row("embed.pooling:Flatten", "all frames, one after the other, as one vector"),
+    "bands": Row("embed.pooling:Bands", "frequency kept, time pooled"),
+    "frames": Row("embed.pooling:Frames", "time kept, for detectors that take sequences"),
+}
+
+
+def make_encoder(name: str, **options: Any) -> Encoder:
+    """Build the encoder registered as `name`; unknown options are a ValueError."""
+    return _make(ENCODERS, "encoder", name, options)  # type: ignore[no-any-return]
+
+
+def make_pooling(name: str, **options: Any) -> Pooling:
+    """Build the pooling registered as `name`; unknown options are a ValueError."""
+    return _make(POOLINGS, "pooling", name, options)  # type: ignore[no-any-return]
+
+
+def _make(registry: Mapping[str, Row], kind: str, name: str, options: Mapping[str, Any]) -> Any:
+    from dataclasses import fields
+
+    row = registry[name]
+    cls = row.resolve()
+    known = [f.name for f in fields(cls)]
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"{kind} {name!r} has no option {option!r}; it has {', '.join(known) or 'none'}"
+            )
+    return cls(**{**row.options, **options})
