@@ -266,13 +266,13 @@ def _denoised(waveform: Waveform) -> Waveform:
 
 
 def _normalised(waveform: Waveform, how: str) -> Waveform:
+    if how == "none":
+        return waveform
     samples = waveform.astype(np.float64)
     if how == "rms":
         samples *= 0.05 / math.sqrt(float(np.mean(samples**2)) + 1e-12)
-    elif how == "peak" and (peak := float(np.abs(samples).max(initial=0.0))):
+    elif peak := float(np.abs(samples).max(initial=0.0)):
         samples /= peak
-    else:
-        return waveform
     return samples.astype(np.float32)
 
 
