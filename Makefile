@@ -1,0 +1,37 @@
+# Everything a fresh machine needs: `make demo` and `make test`. The environment is made on first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check check-slow check-faults bench clean
+
+demo: $(INSTALLED)
+	$(BIN)/python run_pipeline.py --data demo
+	$(BIN)/python run_pipeline.py --data demo --detector mahalanobis,gmm,knn
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy embed cache detect run_pipeline.py tests benchmarks
+	$(BIN)/python -m pytest
+
+check-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+check-faults: $(INSTALLED)
+	$(BIN)/python -m pytest -m faults -s
+
+bench: $(INSTALLED)
+	for each in benchmarks/bench_*.py; do $(BIN)/python $$each || exit 1; done
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
