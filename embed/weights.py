@@ -1,0 +1,336 @@
+"""Published weights and the user's own: found, fetched once, verified, read without executing.
+
+`WEIGHTS` is the table. `find_checkpoint` turns an encoder's `weights` option into a checkpoint on
+disk; `read_tensors` reads one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embed.download import (
+    DownloadError,
+    RemoteFile,
+    fetch,
+    is_intact,
+    reachable,
+    unobtainable,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RANDOM = "random"
+RANDOM_WARNING = "random weights: these scores say nothing about the encoder"
+
+HUB = "https://huggingface.co"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Where an encoder's published weights are, what they must hash to, and who to thank."""
+
+    encoder: str
+    files: tuple[RemoteFile, ...]
+    """The tensors first; a file of settings may follow."""
+    licence: str
+    citation: str
+    elsewhere: tuple[str, ...] = ()
+    """Folders in which other programs keep the same files."""
+    repository: str = ""
+    """Hugging Face repository, where that is the source; its cache is used and filled."""
+    revision: str = ""
+    hub: str = ""
+    """Another endpoint than Hugging Face's or `HF_ENDPOINT`."""
+
+    @property
+    def is_folder(self) -> bool:
+        """Say whether the checkpoint is a `save_pretrained` folder instead of one file."""
+        return bool(self.repository)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights on disk: a file, or a `save_pretrained` folder, and what identifies its content."""
+
+    path: Path
+    sha256: str
+
+
+def _on_the_hub(
+    repository: str, revision: str, files: Mapping[str, tuple[int, str]]
+) -> tuple[RemoteFile, ...]:
+    return tuple(
+        RemoteFile(
+            name=name,
+            urls=(f"{HUB}/{repository}/resolve/{revision}/{name}",),
+            size=size,
+            hash=f"sha256:{sha256}",
+        )
+        for name, (size, sha256) in files.items()
+    )
+
+
+AST_REPOSITORY = "MIT/ast-finetuned-audioset-10-10-0.4593"
+AST_REVISION = "f826b80d28226b62986cc218e5cec390b1096902"
+
+WEIGHTS: dict[str, Weights] = {
+    "panns": Weights(
+        encoder="panns",
+        files=(
+            RemoteFile(
+                name="Cnn14_mAP=0.431.pth",
+                urls=(
+                    "https://zenodo.org/api/records/3987831/files/Cnn14_mAP=0.431.pth/content",
+                    "https://zenodo.org/records/3987831/files/Cnn14_mAP%3D0.431.pth?download=1",
+                ),
+                size=327_428_481,
+                hash="sha256:0dc499e40e9761ef5ea061ffc77697697f277f6a960894903df3ada000e34b31",
+            ),
+        ),
+        elsewhere=("~/panns_data",),
+        licence="CC-BY-4.0",
+        citation=(
+            'Kong et al., "PANNs: large-scale pretrained audio neural networks for audio pattern '
+            'recognition", IEEE/ACM TASLP 28, 2020, doi:10.1109/TASLP.2020.3030497'
+        ),
+    ),
+    "ast": Weights(
+        encoder="ast",
+        repository=AST_REPOSITORY,
+        revision=AST_REVISION,
+        files=_on_the_hub(
+            AST_REPOSITORY,
+            AST_REVISION,
+            {
+                "model.safetensors": (
+                    346_404_948,
+                    "ae0c1e2ad4e1381d851fa9bf298ba13ebc9c5a914cdee2dbe427a6583869924d",
+                ),
+                "config.json": (
+                    26_763,
+                    "a93d525511d77e8ecc933d09674b85099815bbbb417c228a4edd655e252fb9ff",
+                ),
+                "preprocessor_config.json": (
+                    297,
+                    "8d04ba5a9c6fca5d39d0de2b1fd05ecf79deb589fbba279728bbebac39934231",
+                ),
+            },
+        ),
+        licence="BSD-3-Clause",
+        citation=(
+            'Gong, Chung and Glass, "AST: Audio Spectrogram Transformer", Interspeech 2021, '
+            "doi:10.21437/Interspeech.2021-698"
+        ),
+    ),
+}
+
+
+def weights_folder(encoder: str) -> Path:
+    """Return the folder in which this project keeps an encoder's published weights."""
+    import pooch
+
+    return Path(pooch.os_cache("anomalous-sound-pipeline")) / "weights" / encoder
+
+
+def is_offline(offline: bool = False) -> bool:
+    """Say whether the network is not to be touched: asked for, or by `HF_HUB_OFFLINE`."""
+    return offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def find_checkpoint(option: str, weights: Weights, *, offline: bool = False) -> Checkpoint:
+    """Return the user's checkpoint, or the published one where `option` is empty."""
+    path = published(weights, offline=offline) if not option else Path(option).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(
+            f"No checkpoint at {path}: --weights takes a checkpoint file, a save_pretrained "
+            f"folder or {RANDOM!r}"
+        )
+    if path.name == "model.safetensors" and (path.parent / "config.json").is_file():
+        path = path.parent  # its settings belong to it
+    return Checkpoint(path, identity(path))
+
+
+def identity(path: Path) -> str:
+    """Hash a checkpoint's content: a file's sha256; of a folder, the sha256 of its sha256sums.
+
+    For a folder this is `sha256sum config.json model.safetensors preprocessor_config.json |
+    sha256sum` (of those that are there).
+    """
+    if path.is_file():
+        return _sha256(path)
+    names = ("config.json", "model.safetensors", "preprocessor_config.json")
+    files = [path / name for name in names if (path / name).is_file()]
+    if not (path / "model.safetensors").is_file() or not (path / "config.json").is_file():
+        raise ValueError(
+            f"{path} is not a save_pretrained folder: expected config.json and model.safetensors, "
+            f"found {', '.join(f.name for f in files) or 'neither'}"
+        )
+    sums = "".join(f"{_sha256(file)}  {file.name}\n" for file in files)
+    return hashlib.sha256(sums.encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def published(weights: Weights, *, offline: bool = False, folder: Path | None = None) -> Path:
+    """Return the path of the published weights, verified; fetch them if they are nowhere here.
+
+    `folder` is where they are kept, by default the user's cache directory.
+    """
+    folder = folder or weights_folder(weights.encoder)
+    found = find_published(weights, folder=folder)
+    if found is not None:
+        return found
+    hint = "or pass --weights PATH to a copy of yours, or --weights random for a trial"
+    if weights.repository:
+        return _from_hub(weights, folder, offline=offline, hint=hint)
+    for file in weights.files:
+        fetch(file, folder, offline=is_offline(offline), hint=hint)
+    return folder / weights.files[0].name
+
+
+def find_published(weights: Weights, *, folder: Path | None = None) -> Path | None:
+    """Return an intact copy that is already here: ours, another program's, or the hub's cache."""
+    places = [folder or weights_folder(weights.encoder)]
+    places += [Path(place).expanduser() for place in weights.elsewhere]
+    if weights.repository:
+        places += [_hub_snapshot(weights)]
+    for place in places:
+        if all(is_intact(file, place / file.name) for file in weights.files):
+            return place if weights.is_folder else place / weights.files[0].name
+    return None
+
+
+def _hub_snapshot(weights: Weights) -> Path:
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    cache = Path(os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE)
+    name = repo_folder_name(repo_id=weights.repository, repo_type="model")
+    return cache / name / "snapshots" / weights.revision
+
+
+def _from_hub(weights: Weights, folder: Path, *, offline: bool, hint: str) -> Path:
+    """Fill Hugging Face's own cache, so that other programs find the files as well."""
+    from huggingface_hub import hf_hub_download
+
+    snapshot = _hub_snapshot(weights)
+    endpoint = weights.hub or os.environ.get("HF_ENDPOINT") or HUB
+    largest = weights.files[0]
+    others = " and ".join(file.name for file in weights.files[1:])
+    hint = f"with {others} beside it; {hint}"
+    if is_offline(offline):
+        why = "offline was asked for"
+        raise DownloadError(unobtainable(largest, folder / largest.name, why, hint))
+    if not reachable([endpoint]):
+        raise DownloadError(unobtainable(largest, folder / largest.name, "no network", hint))
+    for file in reversed(weights.files):  # the small ones first
+        path = snapshot / file.name
+        for _ in range(2):
+            if is_intact(file, path):
+                break
+            if path.exists():  # a wrong copy, and the blob it links to
+                path.resolve().unlink()
+                path.unlink(missing_ok=True)
+            try:
+                hf_hub_download(
+                    weights.repository,
+                    file.name,
+                    revision=weights.revision,
+                    endpoint=endpoint,
+                    cache_dir=snapshot.parents[2],
+                )
+            except Exception as error:  # the hub's errors share no base class
+                why = " ".join(str(error.__cause__ or error).split())[:200]
+                raise DownloadError(
+                    unobtainable(file, folder / file.name, why or type(error).__name__, hint)
+                ) from error
+        if not is_intact(file, path):
+            path.resolve().unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            raise DownloadError(
+                f"{file.name} from {file.page} has another hash than {file.hash}, twice; "
+                f"nothing was kept. Try again later, or put a good copy at {folder}"
+            )
+    return snapshot
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a checkpoint file's tensors without running anything in it.
+
+    Takes safetensors and what `torch.save` wrote: a state dict, or one under `model` or
+    `state_dict`. Integer counters are left out.
+    """
+    tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"{path} holds values that are not finite, first in {name!r}; "
+                "take an earlier checkpoint of that training"
+            )
+    return tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}); fetch or save it again"
+        ) from error
+    return {name: t for name, t in tensors.items() if t.is_floating_point()}
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    from pickle import UnpicklingError
+
+    import torch
+
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, UnpicklingError, EOFError, ValueError, KeyError, OSError) as error:
+        first = str(error).strip().splitlines()
+        raise ValueError(
+            f"{path} cannot be read as weights (truncated, or more than tensors): "
+            f"{first[0][:120] if first else type(error).__name__}; fetch or save it again"
+        ) from error
+    for wrapper in ("model", "state_dict", "model_state_dict"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, dict):
+        raise ValueError(f"{path} holds a {type(loaded).__name__}, expected a state dict")
+    return {
+        str(name).removeprefix("module."): tensor
+        for name, tensor in loaded.items()
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
+    }
+
+
+def check_tensors(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], path: Path, what: str
+) -> None:
+    """Raise if any expected tensor is missing or of another shape; more than expected is fine."""
+    missing = [name for name in expected if name not in tensors]
+    if missing:
+        own = next((name for name in tensors if name not in expected), "nothing else")
+        raise ValueError(
+            f"{path} is not a checkpoint of {what}: {len(missing)} of {len(expected)} tensors are "
+            f"missing, first {missing[0]!r} (it has {own!r}); its keys must be the published ones"
+        )
+    for name, shape in expected.items():
+        if tuple(tensors[name].shape) != shape:
+            raise ValueError(
+                f"{path} is not a checkpoint of {what}: {name!r} has shape "
+                f"{tuple(tensors[name].shape)}, expected {shape}"
+            )

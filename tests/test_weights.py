@@ -1,0 +1,494 @@
+"""Weights arrive whole and verified or not at all, and bad checkpoints say what is wrong."""
+
+import hashlib
+import http.server
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from embed.download import DownloadError, RemoteFile, fetch
+from embed.weights import (
+    WEIGHTS,
+    Weights,
+    find_checkpoint,
+    find_published,
+    published,
+    read_tensors,
+)
+
+CONTENT = bytes(range(256)) * 4000  # a bit over a megabyte
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class Server:
+    """What a file server on 127.0.0.1 does, and what it was asked."""
+
+    files: dict[str, list[bytes]] = field(default_factory=dict)
+    """Path to the contents it gives, one after the other; the last one stays."""
+    status: dict[str, int] = field(default_factory=dict)
+    redirect: dict[str, str] = field(default_factory=dict)
+    cut: dict[str, list[int]] = field(default_factory=dict)
+    """Path to the number of body bytes after which it hangs up, one answer after the other."""
+    slow: float = 0.0
+    ranges: bool = True
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+    """Method, path and Range header of each request."""
+    url: str = ""
+
+    def gets(self, path: str) -> list[str]:
+        return [r for method, p, r in self.asked if method == "GET" and p == path]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    state = Server()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self.answer(body=False)
+
+        def do_GET(self) -> None:
+            self.answer(body=True)
+
+        def answer(self, body: bool) -> None:
+            asked_range = self.headers.get("Range", "")
+            state.asked.append((self.command, self.path, asked_range))
+            if self.path in state.redirect:
+                self.send_response(302)
+                self.send_header("Location", state.redirect[self.path])
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            contents = state.files.get(self.path, [])
+            status = state.status.get(self.path, 200 if contents else 404)
+            content = contents[0] if contents else b"no such file"
+            if body and len(contents) > 1:
+                contents.pop(0)
+            start = 0
+            match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked_range)
+            if status == 200 and match and state.ranges:
+                start, status = int(match[1]), 206
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content) - start))
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.send_header("X-Repo-Commit", REVISION)
+            if status == 206:
+                last = len(content) - 1
+                self.send_header("Content-Range", f"bytes {start}-{last}/{len(content)}")
+            self.end_headers()
+            if not body:
+                return
+            time.sleep(state.slow)
+            cuts = state.cut.get(self.path, [])
+            stop = start + cuts.pop(0) if cuts else len(content)
+            self.wfile.write(content[start:stop])
+            if stop < len(content):
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.handle_error = lambda *_: None  # clients hang up; that is the subject here
+    state.url = f"http://127.0.0.1:{httpd.server_port}"
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield state
+    httpd.shutdown()
+    httpd.server_close()
+
+
+def remote(*urls: str, content: bytes = CONTENT, name: str = "weights.bin") -> RemoteFile:
+    digest = hashlib.sha256(content).hexdigest()
+    return RemoteFile(name=name, urls=urls, size=len(content), hash=f"sha256:{digest}")
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if not p.name.endswith(".lock"))
+
+
+def test_a_file_is_fetched_once(server: Server, tmp_path: Path) -> None:
+    server.files["/w"] = [CONTENT]
+    file = remote(f"{server.url}/w")
+
+    path = fetch(file, tmp_path)
+    again = fetch(file, tmp_path)
+
+    assert path == again == tmp_path / "weights.bin"
+    assert path.read_bytes() == CONTENT
+    assert len(server.asked) == 1
+    assert leftovers(tmp_path) == ["weights.bin"]
+
+
+def test_a_broken_connection_is_resumed_where_it_ended(server: Server, tmp_path: Path) -> None:
+    server.files["/w"] = [CONTENT]
+    server.cut["/w"] = [300_000, 400_000]
+
+    path = fetch(remote(f"{server.url}/w"), tmp_path)
+
+    assert path.read_bytes() == CONTENT
+    starts = [int(r.removeprefix("bytes=").rstrip("-") or 0) for r in server.gets("/w")]
+    assert len(starts) == 3
+    assert 0 == starts[0] < starts[1] < starts[2]
+
+
+def test_a_download_that_ended_short_continues_in_the_next_run(
+    server: Server, tmp_path: Path
+) -> None:
+    server.files["/w"] = [CONTENT]
+    server.cut["/w"] = [300_000] + [0] * 20
+
+    with pytest.raises(DownloadError, match=r"broke off at .* of 1,024,000 bytes.*run again"):
+        fetch(remote(f"{server.url}/w"), tmp_path)
+    assert leftovers(tmp_path) == ["weights.bin.part"]
+    held = (tmp_path / "weights.bin.part").stat().st_size
+    server.cut.clear()
+    server.asked.clear()
+    path = fetch(remote(f"{server.url}/w"), tmp_path)
+
+    assert path.read_bytes() == CONTENT
+    assert server.gets("/w") == [f"bytes={held}-"]
+    assert held > 0
+
+
+def test_a_server_without_ranges_starts_over(server: Server, tmp_path: Path) -> None:
+    server.files["/w"] = [CONTENT]
+    server.ranges = False
+    (tmp_path / "weights.bin.part").write_bytes(b"x" * 1000)
+
+    assert fetch(remote(f"{server.url}/w"), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_wrong_hash_is_tried_once_more(server: Server, tmp_path: Path) -> None:
+    server.files["/w"] = [CONTENT[::-1], CONTENT]
+
+    path = fetch(remote(f"{server.url}/w"), tmp_path)
+
+    assert path.read_bytes() == CONTENT
+    assert len(server.gets("/w")) == 2
+
+
+def test_a_part_of_another_file_does_not_spoil_the_download(server: Server, tmp_path: Path) -> None:
+    server.files["/w"] = [CONTENT]
+    (tmp_path / "weights.bin.part").write_bytes(b"x" * 1000)
+
+    assert fetch(remote(f"{server.url}/w"), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_hash_that_stays_wrong_leaves_nothing(server: Server, tmp_path: Path) -> None:
+    server.files["/w"] = [CONTENT[::-1]]
+
+    with pytest.raises(DownloadError, match=r"another hash than sha256:.*, twice; nothing"):
+        fetch(remote(f"{server.url}/w"), tmp_path)
+
+    assert len(server.gets("/w")) == 2
+    assert leftovers(tmp_path) == []
+
+
+def test_a_page_instead_of_the_file_is_refused_before_it_is_read(
+    server: Server, tmp_path: Path
+) -> None:
+    server.files["/w"] = [b"<html>Please accept our terms</html>"]
+
+    with pytest.raises(DownloadError, match=r"36 bytes, expected 1,024,000"):
+        fetch(remote(f"{server.url}/w"), tmp_path)
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+def test_a_refusal_is_named_with_its_address(server: Server, tmp_path: Path, status: int) -> None:
+    server.files["/w"] = [CONTENT]
+    server.status["/w"] = status
+
+    with pytest.raises(DownloadError, match=rf"{server.url}/w answered {status}"):
+        fetch(remote(f"{server.url}/w"), tmp_path)
+
+    assert leftovers(tmp_path) == []
+
+
+def test_the_second_address_helps_where_the_first_does_not(server: Server, tmp_path: Path) -> None:
+    server.files["/good"] = [CONTENT]
+
+    path = fetch(remote(f"{server.url}/gone", f"{server.url}/good"), tmp_path)
+
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_redirect_is_followed(server: Server, tmp_path: Path) -> None:
+    server.files["/elsewhere"] = [CONTENT]
+    server.redirect["/w"] = f"{server.url}/elsewhere"
+
+    assert fetch(remote(f"{server.url}/w"), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_disk_that_fills_up_is_one_line(server: Server, tmp_path: Path) -> None:
+    server.files["/w"] = [CONTENT]
+    (tmp_path / "weights.bin.part").symlink_to("/dev/full")
+
+    with pytest.raises(DownloadError, match=r"disk .* is full, weights.bin \(1 MB\)"):
+        fetch(remote(f"{server.url}/w"), tmp_path)
+
+    assert not (tmp_path / "weights.bin").exists()
+
+
+def test_a_file_too_large_for_the_disk_is_not_begun(server: Server, tmp_path: Path) -> None:
+    server.files["/w"] = [CONTENT]
+
+    with pytest.raises(DownloadError, match=r"needs 1,000,000,000,000 MB more"):
+        fetch(replace(remote(f"{server.url}/w"), size=10**18), tmp_path)
+
+    assert server.asked == []
+
+
+def test_two_processes_at_once_download_once(server: Server, tmp_path: Path) -> None:
+    server.files["/w"] = [CONTENT]
+    server.slow = 0.5
+    file = remote(f"{server.url}/w")
+    code = (
+        "import sys; from pathlib import Path; from embed.download import RemoteFile, fetch\n"
+        f"print(fetch({file!r}, Path(sys.argv[1])))"
+    )
+
+    both = [
+        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    printed = [process.communicate(timeout=60)[0].decode().strip() for process in both]
+
+    assert printed == [str(tmp_path / "weights.bin")] * 2
+    assert len(server.gets("/w")) == 1
+    assert (tmp_path / "weights.bin").read_bytes() == CONTENT
+
+
+# a port that refuses, and an address that swallows packets (TEST-NET-1)
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/w", "http://192.0.2.1/w"])
+def test_without_a_network_one_line_says_it_all_within_five_seconds(
+    tmp_path: Path, url: str
+) -> None:
+    started = time.monotonic()
+
+    with pytest.raises(DownloadError) as caught:
+        fetch(remote(url), tmp_path, hint="or pass --weights PATH")
+
+    assert time.monotonic() - started < 5
+    message = str(caught.value)
+    for part in ("weights.bin", url, "1 MB", str(tmp_path / "weights.bin"), "--weights PATH"):
+        assert part in message
+    assert "\n" not in message
+
+
+def test_offline_asks_nobody(server: Server, tmp_path: Path) -> None:
+    server.files["/w"] = [CONTENT]
+
+    with pytest.raises(DownloadError, match="offline was asked for"):
+        fetch(remote(f"{server.url}/w"), tmp_path, offline=True)
+
+    assert server.asked == []
+
+
+def test_offline_by_the_environment_asks_nobody(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    row = replace(WEIGHTS["panns"], files=(remote(f"{server.url}/w"),), elsewhere=())
+
+    with pytest.raises(DownloadError, match="offline was asked for"):
+        published(row, folder=tmp_path)
+
+    assert server.asked == []
+
+
+def test_another_programs_copy_is_used_if_its_hash_is_right(server: Server, tmp_path: Path) -> None:
+    theirs = tmp_path / "panns_data"
+    theirs.mkdir()
+    server.files["/w"] = [CONTENT]
+    row = replace(WEIGHTS["panns"], files=(remote(f"{server.url}/w"),), elsewhere=(str(theirs),))
+
+    (theirs / "weights.bin").write_bytes(CONTENT)
+    assert published(row, folder=tmp_path / "ours") == theirs / "weights.bin"
+    assert server.asked == []
+
+    (theirs / "weights.bin").write_bytes(CONTENT[:-1] + b"!")
+    assert published(row, folder=tmp_path / "ours") == tmp_path / "ours" / "weights.bin"
+
+
+@pytest.fixture
+def hub(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
+    """A repository of three files on the local server, and an empty hub cache."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    names = ("model.safetensors", "config.json", "preprocessor_config.json")
+    files = []
+    for name in names:
+        content = CONTENT + name.encode()
+        path = f"/someone/model/resolve/{REVISION}/{name}"
+        server.files[path] = [content]
+        files.append(remote(server.url + path, content=content, name=name))
+    return replace(
+        WEIGHTS["ast"],
+        repository="someone/model",
+        revision=REVISION,
+        hub=server.url,
+        files=tuple(files),
+    )
+
+
+def test_a_pinned_repository_fills_the_hubs_cache_once(
+    server: Server, hub: Weights, tmp_path: Path
+) -> None:
+    folder = published(hub, folder=tmp_path / "ours")
+    n_asked = len(server.asked)
+    again = published(hub, folder=tmp_path / "ours", offline=True)
+
+    assert folder == again
+    assert sorted(p.name for p in folder.iterdir()) == sorted(f.name for f in hub.files)
+    assert folder.is_relative_to(tmp_path / "hub")
+    assert folder.name == REVISION
+    assert len(server.asked) == n_asked
+
+
+def test_a_wrong_hash_from_the_hub_is_tried_once_more(
+    server: Server, hub: Weights, tmp_path: Path
+) -> None:
+    path = f"/someone/model/resolve/{REVISION}/model.safetensors"
+    good = server.files[path][0]
+    server.files[path] = [good[::-1], good]
+
+    folder = published(hub, folder=tmp_path / "ours")
+
+    assert (folder / "model.safetensors").read_bytes() == good
+
+
+def test_a_hash_from_the_hub_that_stays_wrong_leaves_nothing(
+    server: Server, hub: Weights, tmp_path: Path
+) -> None:
+    path = f"/someone/model/resolve/{REVISION}/model.safetensors"
+    server.files[path] = [server.files[path][0][::-1]]
+
+    with pytest.raises(DownloadError, match=r"model.safetensors .* another hash"):
+        published(hub, folder=tmp_path / "ours")
+
+    assert find_published(hub, folder=tmp_path / "ours") is None
+    assert not list((tmp_path / "hub").rglob("*/model.safetensors"))
+
+
+def test_a_refusal_of_the_hub_is_one_line(server: Server, hub: Weights, tmp_path: Path) -> None:
+    for file in hub.files:
+        server.status[f"/someone/model/resolve/{REVISION}/{file.name}"] = 404
+
+    with pytest.raises(DownloadError) as caught:
+        published(hub, folder=tmp_path / "ours")
+
+    assert "404" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_hub_out_of_reach_names_file_address_size_and_place(
+    hub: Weights, tmp_path: Path
+) -> None:
+    started = time.monotonic()
+
+    with pytest.raises(DownloadError) as caught:
+        published(replace(hub, hub="http://127.0.0.1:9"), folder=tmp_path / "ours")
+
+    assert time.monotonic() - started < 5
+    target = tmp_path / "ours" / "model.safetensors"
+    for part in ("model.safetensors", hub.files[0].page, "1 MB", str(target), "config.json"):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_every_row_of_the_table_is_complete(name: str) -> None:
+    row = WEIGHTS[name]
+
+    assert row.encoder == name
+    assert row.licence
+    assert row.citation
+    for file in row.files:
+        assert file.size > 0
+        assert re.fullmatch(r"sha256:[0-9a-f]{64}", file.hash)
+        assert all(url.startswith("https://") for url in file.urls)
+
+
+def test_a_checkpoint_that_is_not_there_names_what_the_flag_takes(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"save_pretrained folder or 'random'"):
+        find_checkpoint(str(tmp_path / "none.pth"), WEIGHTS["panns"])
+
+
+def test_a_folder_is_identified_as_sha256sum_does(tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        (tmp_path / name).write_text(name)
+
+    checkpoint = find_checkpoint(str(tmp_path), WEIGHTS["ast"])
+    by_file = find_checkpoint(str(tmp_path / "model.safetensors"), WEIGHTS["ast"])
+
+    command = "sha256sum config.json model.safetensors preprocessor_config.json | sha256sum"
+    shell = subprocess.run(
+        command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert checkpoint == by_file
+    assert checkpoint.sha256 == shell.stdout.split()[0]
+
+
+def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+
+    with pytest.raises(ValueError, match=r"expected config.json and model.safetensors, found mod"):
+        find_checkpoint(str(tmp_path), WEIGHTS["ast"])
+
+
+@pytest.mark.parametrize("wrap", [dict, lambda d: {"model": d}, lambda d: {"state_dict": d}])
+def test_state_dicts_are_read_bare_or_wrapped(tmp_path: Path, wrap) -> None:
+    torch.save(wrap({"module.a": torch.ones(2), "count": torch.tensor(3)}), tmp_path / "c.pth")
+
+    tensors = read_tensors(tmp_path / "c.pth")
+
+    assert list(tensors) == ["a"]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_truncated_checkpoints_are_refused_in_one_line(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"c{suffix}"
+    tensors = {"a": torch.ones(1000)}
+    torch.save(tensors, path) if suffix == ".pth" else save_file(tensors, path)
+    path.write_bytes(path.read_bytes()[:-600])
+
+    with pytest.raises(ValueError, match=r"fetch or save it again") as caught:
+        read_tensors(path)
+
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save({"model": Payload()}, tmp_path / "c.pth")
+
+    with pytest.raises(ValueError, match="more than tensors"):
+        read_tensors(tmp_path / "c.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_values_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2), "b": torch.tensor([1.0, torch.nan])}, tmp_path / "c.pth")
+
+    with pytest.raises(ValueError, match=r"not finite, first in 'b'"):
+        read_tensors(tmp_path / "c.pth")
