@@ -1,0 +1,70 @@
+"""Layers of the autoencoders over one vector per clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+
+class MLP(nn.Sequential):
+    """Dense autoencoder: dim -> hidden... and back, ReLU between, linear at the end."""
+
+    def __init__(self, dim: int, hidden: Sequence[int], dropout: float = 0.0) -> None:
+        widths = [dim, *hidden, *reversed(hidden[:-1]), dim]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
+        super().__init__(*layers[:-2])
+
+
+class UNet(nn.Module):
+    """Dense autoencoder whose decoder also sees the encoder's activations.
+
+    For hidden (1024, 512) and bottleneck 128: dim -> 1024 -> 512 -> 128 -> 512, beside it the
+    encoder's 512 and 1024, then one linear layer from these 2048 back to dim.
+    """
+
+    def __init__(
+        self, dim: int, hidden: Sequence[int], bottleneck: int, dropout: float = 0.2
+    ) -> None:
+        super().__init__()
+        down = [dim, *hidden, bottleneck]
+        self.down = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(down))
+        self.dropout = nn.Dropout(dropout)
+        rising = list(reversed(hidden[1:] if len(hidden) > 1 else hidden))
+        # each step up reads the step below and the encoder's activation of that step's width
+        inputs = [bottleneck, *(2 * width for width in rising[:-1])]
+        self.up = nn.ModuleList(nn.Linear(a, b) for a, b in zip(inputs, rising, strict=True))
+        last = 2 * rising[-1] + (hidden[0] if len(hidden) > 1 else 0)
+        self.out = nn.Linear(last, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for layer in self.down:
+            x = self.dropout(torch.relu(layer(x)))
+            skips.append(x)
+        skips.pop()  # the bottleneck is no skip
+        for layer in self.up:
+            x = torch.cat([torch.relu(layer(x)), skips.pop()], dim=1)
+        return self.out(torch.cat([x, *skips], dim=1))  # type: ignore[no-any-return]
+
+
+def mlp(dim: int) -> MLP:
+    """Build the MLP of the reports for vectors of this width."""
+    if dim == 768:
+        return MLP(dim, (256,))
+    if dim == 2048:
+        return MLP(dim, (1024, 512, 256), dropout=0.2)
+    return MLP(dim, (max(1, dim // 2), max(1, dim // 4)))
+
+
+def unet(dim: int) -> UNet:
+    """Build the UNet of the reports for vectors of this width."""
+    if dim == 768:
+        return UNet(dim, (1024, 512), bottleneck=128)
+    if dim == 2048:
+        return UNet(dim, (1024, 512, 256), bottleneck=128)
+    return UNet(dim, (2 * dim, dim), bottleneck=max(1, dim // 4))

@@ -1,0 +1,182 @@
+"""Train a network on normal clips, watched on a held-out tenth of them.
+
+Adam, ReduceLROnPlateau and early stopping on the held-out loss; the best weights are put back.
+No test clip is ever seen here. Every draw (weights, dropout, held-out clips, order) is seeded.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class DivergedError(ValueError):
+    """The loss became NaN or infinite: the network learned nothing that could be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """Losses after one pass over the training clips."""
+
+    number: int
+    training_loss: float
+    held_out_loss: float
+    learning_rate: float
+
+
+class Examples(Protocol):
+    """What batches are drawn from; a tensor is one, and so is `Windows`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: Tensor, /) -> Tensor: ...
+
+
+Loss = Callable[[nn.Module, Tensor], Tensor]
+"""Mean loss of a batch, a scalar."""
+
+
+class Windows:
+    """All windows of `length` frames of every sequence, cut only when a batch asks for them."""
+
+    def __init__(self, sequences: Tensor, length: int) -> None:
+        n_clips, n_frames = sequences.shape[:2]  # (n_clips, n_frames, dim)
+        if n_frames < length:
+            raise ValueError(f"Windows of {length} frames do not fit into {n_frames} frames")
+        self._frames = sequences.reshape(n_clips * n_frames, -1)
+        self._n_frames = n_frames
+        self._offsets = torch.arange(length)
+        self.per_clip = n_frames - length + 1
+        self._n = n_clips * self.per_clip
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, indices: Tensor, /) -> Tensor:
+        clip = torch.div(indices, self.per_clip, rounding_mode="floor")
+        first = clip * self._n_frames + indices % self.per_clip
+        return self._frames[first[:, None] + self._offsets]  # (n, length, dim)
+
+
+def _themselves(clips: Tensor) -> Examples:
+    return clips
+
+
+@contextmanager
+def seeded(seed: int, threads: int = 1) -> Iterator[None]:
+    """Draw from `seed` inside, on so many threads, and leave the caller's state as it was.
+
+    One thread by default: small networks are no slower, and sums in a fixed order make the
+    same weights however many workers share the machine.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def held_out(n_clips: int, seed: int, fraction: float = 0.1) -> tuple[Tensor, Tensor]:
+    """Split clip numbers into those to train on and those to watch, at least one of each."""
+    if n_clips < 2:
+        raise ValueError(f"A network needs 2 training clips, one of them held out; got {n_clips}")
+    order = torch.randperm(n_clips, generator=torch.Generator().manual_seed(seed))
+    n_watched = max(1, round(n_clips * fraction))
+    return order[n_watched:].sort().values, order[:n_watched].sort().values
+
+
+def train(
+    network: nn.Module,
+    X: Tensor,
+    loss: Loss,
+    *,
+    seed: int,
+    epochs: int = 500,
+    batch_size: int = 32,
+    learning_rate: float = 1e-3,
+    patience: int = 20,
+    min_delta: float = 1e-5,
+    plateau_patience: int = 10,
+    plateau_factor: float = 0.5,
+    max_gradient: float | None = None,
+    examples: Callable[[Tensor], Examples] = _themselves,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> list[Epoch]:
+    """Fit `network` to the clips X (n_clips, ...) and leave it in eval mode with its best weights.
+
+    `examples` turns clips into what a batch is drawn from (`partial(Windows, length=11)`); clips
+    are held out before that, so that no clip is on both sides. Batches move to the network's
+    device. `max_gradient` clips the gradient's norm. Raises DivergedError on a NaN loss.
+    """
+    device = next(network.parameters()).device
+    fit_on, watched = (examples(X[rows]) for rows in held_out(len(X), seed))
+    order = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, patience=plateau_patience, factor=plateau_factor
+    )
+    history: list[Epoch] = []
+    best, best_epoch = float("inf"), 0
+    best_weights = copy.deepcopy(network.state_dict())
+
+    for number in range(1, epochs + 1):
+        network.train()
+        rate = optimizer.param_groups[0]["lr"]
+        total = torch.zeros((), dtype=torch.float64, device=device)
+        for rows in torch.split(torch.randperm(len(fit_on), generator=order), batch_size):
+            batch_loss = loss(network, fit_on[rows].to(device))
+            optimizer.zero_grad(set_to_none=True)
+            batch_loss.backward()  # type: ignore[no-untyped-call]
+            if max_gradient is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), max_gradient)
+            optimizer.step()
+            total += batch_loss.detach() * len(rows)
+        epoch = Epoch(
+            number,
+            total.item() / len(fit_on),
+            mean_loss(network, watched, loss, batch_size=max(batch_size, 256)),
+            rate,
+        )
+        _refuse_nan(epoch)
+        history.append(epoch)
+        if on_epoch is not None:
+            on_epoch(epoch)
+        scheduler.step(epoch.held_out_loss)
+        if epoch.held_out_loss < best - min_delta:
+            best, best_epoch = epoch.held_out_loss, number
+            best_weights = copy.deepcopy(network.state_dict())
+        elif number - best_epoch >= patience:
+            break
+
+    network.load_state_dict(best_weights)
+    network.eval()
+    return history
+
+
+@torch.no_grad()
+def mean_loss(network: nn.Module, examples: Examples, loss: Loss, *, batch_size: int) -> float:
+    """Average the loss over all examples, in eval mode."""
+    device = next(network.parameters()).device
+    network.eval()
+    total = 0.0
+    for rows in torch.split(torch.arange(len(examples)), batch_size):
+        total += loss(network, examples[rows].to(device)).item() * len(rows)
+    return total / len(examples)
+
+
+def _refuse_nan(epoch: Epoch) -> None:
+    for which, value in (("training", epoch.training_loss), ("held-out", epoch.held_out_loss)):
+        if not torch.isfinite(torch.tensor(value)):
+            raise DivergedError(
+                f"The {which} loss is {value} in epoch {epoch.number} at learning rate "
+                f"{epoch.learning_rate:g}; lower learning_rate, or scale the input"
+            )
