@@ -210,7 +210,7 @@ class _Files:
             folders = []
             for entry in inside:
                 name = entry.name
-                if entry.is_dir():
+                if _is_folder(entry):
                     folders.extend(self._folder(parent, entry))
                 elif name.lower().endswith(FORMATS):
                     about_file = self._stat(parent, entry)
@@ -485,12 +485,18 @@ def _nothing_found(root: Path, strangers: Sequence[str], skipped: Sequence[Skipp
             f"cannot tell which machine {min(strangers)!r} in {str(root)!r} belongs to "
             f"({len(strangers)} recordings, none of a known layout). Known are {layouts}"
         )
-    also = f" ({len(skipped)} were refused, first {skipped[0].key!r}: {skipped[0].reason})"
+    also = "".join(f" ({len(skipped)} refused, first {s.key!r}: {s.reason})" for s in skipped[:1])
     return (
         f"there are no recordings ({', '.join(FORMATS)}) in {str(root)!r}"
-        + (also if skipped else "")
-        + f". Known layouts are {layouts}"
+        f"{also}. Known layouts are {layouts}"
     )
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _is_text(name: str) -> bool:
