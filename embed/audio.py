@@ -128,7 +128,7 @@ def _length_hint(file: BinaryIO) -> str:
 def _decode(content: bytes, channel: int | str) -> tuple[Waveform, int]:
     """Decode one channel or the mean of all, `(n_samples,)`, and the file's sample rate."""
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
+        with soundfile.SoundFile(io.BytesIO(_with_its_size(content))) as file:
             _check_header(content, file)
             blocks = []
             n_read = 0
@@ -163,46 +163,65 @@ def _one_channel(block: Waveform, channel: int | str) -> Waveform:
 
 def _check_header(content: bytes, file: soundfile.SoundFile) -> None:
     """Refuse what libsndfile reads without a word: too few samples, or too many to hold."""
-    n_told, n_there = _wav_data_bytes(content) or _ogg_data_bytes(content) or (0, 0)
+    n_told, n_there = _wav_data_bytes(content)
     if not n_there and n_told:
         raise ClipError("holds no samples, only a header")
     if n_there < n_told:
         raise ClipError(
             f"truncated: its header tells of {n_told} bytes of samples, {n_there} are there"
         )
+    if content[:4] == b"OggS" and not _has_its_last_page(content):
+        raise ClipError("truncated: the Ogg page that ends it is missing or incomplete")
     if file.frames < 2**62 and file.frames > LONGEST_S * file.samplerate:
         raise ClipError(_too_long(file))
 
 
-def _wav_data_bytes(content: bytes) -> tuple[int, int] | None:
-    """Bytes of samples that a RIFF header tells of, and those that are there."""
-    if content[:4] not in (b"RIFF", b"RF64", b"BW64") or content[8:12] != b"WAVE":
-        return None
+def _wav_data_bytes(content: bytes) -> tuple[int, int]:
+    """Count the bytes of samples that a RIFF header tells of, and those that are there."""
+    if not _is_wav(content):
+        return 0, 0
+    at, size = _wav_data(content)
+    if not at:
+        return 1, 0  # the header ends before its samples begin
+    n_there = len(content) - at
+    return (n_there if size >= _STREAMED or size == 0 else size), n_there
+
+
+def _is_wav(content: bytes) -> bool:
+    return content[:4] in (b"RIFF", b"RF64", b"BW64") and content[8:12] == b"WAVE"
+
+
+def _wav_data(content: bytes) -> tuple[int, int]:
+    """Find where the samples begin and how many bytes the header tells of; 0, 0 if nowhere."""
     at, size_64 = 12, 0
     while at + 8 <= len(content):
         name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+        at += 8
         if name == b"ds64":
-            size_64 = int.from_bytes(content[at + 16 : at + 24], "little")
+            size_64 = int.from_bytes(content[at + 8 : at + 16], "little")
         if name == b"data":
-            n_there = len(content) - at - 8
-            if size_64 and size == 0xFFFFFFFF:
-                size = size_64
-            streamed = size >= _STREAMED or size == 0
-            return (n_there if streamed else size), n_there
-        at += 8 + size + size % 2
-    return 1, 0  # the header ends before its samples begin
+            return at, (size_64 or size if size == 0xFFFFFFFF else size)
+        at += size + size % 2
+    return 0, 0
 
 
-def _ogg_data_bytes(content: bytes) -> tuple[int, int] | None:
-    """Bytes that the last page of an Ogg stream tells of, and those that are there."""
-    last = content.rfind(b"OggS")
-    if content[:4] != b"OggS" or last < 0:
-        return None
-    page = content[last:]
-    n_segments = page[26] if len(page) > 26 else 255
-    n_told = 27 + n_segments + sum(page[27 : 27 + n_segments])
-    is_end = len(page) > 5 and bool(page[5] & 4)
-    return (n_told if is_end else len(page) + 1), len(page)
+def _with_its_size(content: bytes) -> bytes:
+    """Give a streamed wav of size 0 the size it has; other streams libsndfile understands."""
+    at, size = _wav_data(content) if _is_wav(content) else (0, 0)
+    n_there = len(content) - at
+    next_chunk = 8 + int.from_bytes(content[at + 4 : at + 8], "little")
+    if not at or size or next_chunk in (n_there, n_there - 1):  # another chunk, not samples
+        return content
+    return content[: at - 4] + n_there.to_bytes(4, "little") + content[at:]
+
+
+def _has_its_last_page(content: bytes) -> bool:
+    """Tell whether an Ogg file ends with a whole page that is marked as the last of its stream."""
+    page = content[content.rfind(b"OggS") :]
+    if len(page) < 27:
+        return False
+    n_segments = page[26]
+    return bool(page[5] & 4) and len(page) >= 27 + n_segments + sum(page[27 : 27 + n_segments])
 
 
 def _too_long(file: soundfile.SoundFile) -> str:
