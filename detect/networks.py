@@ -68,3 +68,51 @@ def unet(dim: int) -> UNet:
     if dim == 2048:
         return UNet(dim, (1024, 512, 256), bottleneck=128)
     return UNet(dim, (2 * dim, dim), bottleneck=max(1, dim // 4))
+
+
+class VAE(nn.Module):
+    """Dense variational autoencoder: dim -> hidden... -> latent, mirrored, linear at the end.
+
+    Returns the reconstruction, and mean and log-variance of the latent numbers; these are drawn
+    while training and are their mean otherwise. `batchnorm` stands after each hidden linear
+    layer and after the output.
+    """
+
+    def __init__(
+        self, dim: int, hidden: Sequence[int], latent: int, batchnorm: bool = False
+    ) -> None:
+        super().__init__()
+        self.down = nn.Sequential(*_dense([dim, *hidden], batchnorm))
+        self.mean = nn.Linear(hidden[-1], latent)
+        self.log_variance = nn.Linear(hidden[-1], latent)
+        self.up = nn.Sequential(
+            *_dense([latent, *reversed(hidden)], batchnorm),
+            nn.Linear(hidden[0], dim),
+            *([nn.BatchNorm1d(dim)] if batchnorm else []),
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        within = self.down(x)
+        mean, log_variance = self.mean(within), self.log_variance(within)
+        return self.up(drawn(mean, log_variance, self.training)), mean, log_variance
+
+
+def _dense(widths: Sequence[int], batchnorm: bool) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after)]
+        layers += [nn.BatchNorm1d(after)] if batchnorm else []
+        layers += [nn.ReLU()]
+    return layers
+
+
+def drawn(mean: Tensor, log_variance: Tensor, training: bool) -> Tensor:
+    """Draw latent numbers while training, and return their mean otherwise."""
+    if not training:
+        return mean
+    return mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
+
+
+def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Kullback-Leibler divergence from the standard normal distribution, in nats per row."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)

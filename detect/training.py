@@ -15,6 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+WATCHED_AT_ONCE = 2**19  # numbers: 4,096 vectors of 128, or 13 images of 313 x 128
+
 
 class DivergedError(ValueError):
     """The loss became NaN or infinite: the network learned nothing that could be used."""
@@ -43,25 +45,27 @@ Loss = Callable[[nn.Module, Tensor], Tensor]
 
 
 class Windows:
-    """All windows of `length` frames of every sequence, cut only when a batch asks for them."""
+    """All windows of `length` frames of every sequence, cut only when a batch asks for them.
+
+    A sequence ends where its NaN begin.
+    """
 
     def __init__(self, sequences: Tensor, length: int) -> None:
         n_clips, n_frames = sequences.shape[:2]  # (n_clips, n_frames, dim)
-        if n_frames < length:
-            raise ValueError(f"Windows of {length} frames do not fit into {n_frames} frames")
+        per_clip = n_frames - sequences[:, :, 0].isnan().sum(dim=1) - length + 1
+        if (shortest := int(per_clip.min()) + length - 1) < length:
+            raise ValueError(f"Windows of {length} frames do not fit into {shortest} frames")
+        clip = torch.repeat_interleave(torch.arange(n_clips), per_clip)
+        before = per_clip.cumsum(0) - per_clip
+        self._starts = clip * n_frames + torch.arange(len(clip)) - before[clip]
         self._frames = sequences.reshape(n_clips * n_frames, -1)
-        self._n_frames = n_frames
         self._offsets = torch.arange(length)
-        self.per_clip = n_frames - length + 1
-        self._n = n_clips * self.per_clip
 
     def __len__(self) -> int:
-        return self._n
+        return len(self._starts)
 
     def __getitem__(self, indices: Tensor, /) -> Tensor:
-        clip = torch.div(indices, self.per_clip, rounding_mode="floor")
-        first = clip * self._n_frames + indices % self.per_clip
-        return self._frames[first[:, None] + self._offsets]  # (n, length, dim)
+        return self._frames[self._starts[indices][:, None] + self._offsets]  # (n, length, dim)
 
 
 def _themselves(clips: Tensor) -> Examples:
@@ -119,6 +123,7 @@ def train(
     """
     device = next(network.parameters()).device
     fit_on, watched = (examples(X[rows]) for rows in held_out(len(X), seed))
+    at_once = WATCHED_AT_ONCE // fit_on[torch.tensor([0])].numel()
     order = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -132,7 +137,7 @@ def train(
         network.train()
         rate = optimizer.param_groups[0]["lr"]
         total = torch.zeros((), dtype=torch.float64, device=device)
-        for rows in torch.split(torch.randperm(len(fit_on), generator=order), batch_size):
+        for rows in _batches(torch.randperm(len(fit_on), generator=order), batch_size):
             batch_loss = loss(network, fit_on[rows].to(device))
             optimizer.zero_grad(set_to_none=True)
             batch_loss.backward()  # type: ignore[no-untyped-call]
@@ -143,7 +148,7 @@ def train(
         epoch = Epoch(
             number,
             total.item() / len(fit_on),
-            mean_loss(network, watched, loss, batch_size=max(batch_size, 256)),
+            mean_loss(network, watched, loss, batch_size=max(batch_size, at_once)),
             rate,
         )
         _refuse_nan(epoch)
@@ -160,6 +165,14 @@ def train(
     network.load_state_dict(best_weights)
     network.eval()
     return history
+
+
+def _batches(order: Tensor, batch_size: int) -> list[Tensor]:
+    """Split; a single example at the end joins the batch before, since BatchNorm needs two."""
+    batches = list(torch.split(order, batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
 @torch.no_grad()
