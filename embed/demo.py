@@ -98,6 +98,7 @@ RAILS = (
         fault_level=1.0,
     ),
 )
+N_CLIPS = len(RAILS) * (N_TRAIN + N_TEST_NORMAL + N_TEST_ANOMALOUS)
 
 
 @dataclass(frozen=True)

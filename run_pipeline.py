@@ -1,0 +1,1089 @@
+"""Point it at recordings of machines; it tells, per machine, how anomalous each clip is.
+
+    find_clips -> load_recording -> encode -> append | read -> fit -> anomaly_scores -> auc, pauc
+
+The only file that knows all three rooms: `embed` makes vectors, `cache` keeps them, `detect`
+judges them. Heavy imports happen where they are used, so that `--help` is fast.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import itertools
+import json
+import os
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from difflib import get_close_matches
+from functools import partial, wraps
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from detect import DETECTORS
+from embed import ENCODERS, POOLINGS, make_encoder, make_pooling
+
+if TYPE_CHECKING:
+    import numpy as np
+    from cache.store import EmbeddingStore
+
+    from detect.evaluate import ClipTable, DetectorChoice, FitUnit, Result, Scores
+    from embed.clips import DataSet
+    from embed.encoder import Encoder
+
+DONE, FAILED, USAGE, CLIPS_LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
+
+messages = Console(stderr=True, highlight=False, soft_wrap=True)
+"""What a person watches; results go to standard output."""
+
+
+class UsageError(ValueError):
+    """A command line that cannot be meant: exit code 2."""
+
+
+# ---------------------------------------------------------------------------------------------
+# The command line: a frozen dataclass whose fields are the flags
+# ---------------------------------------------------------------------------------------------
+
+IN, HOW, JUDGE, OUT = "Data", "Embed", "Detect", "Output"
+
+
+def _flag(names: str, panel: str, about: str, **more: Any) -> Any:
+    return typer.Option(*names.split(), help=about, rich_help_panel=panel, **more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedFlags:
+    """Which clips, and how they become vectors."""
+
+    data: Annotated[
+        str,
+        _flag(
+            "--data",
+            IN,
+            "A folder of recordings, a CSV manifest, [bold]demo[/] or "
+            "[bold]dcase2020:slider[/]; ./dev_data if it is there.",
+        ),
+    ] = ""
+    machine: Annotated[str, _flag("--machine", IN, "Only these machine types.")] = ""
+    ids: Annotated[str, _flag("--ids", IN, "Only these machine IDs.")] = ""
+    channel: Annotated[str, _flag("--channel", IN, "Channel number, from 0, or mean.")] = "0"
+    normalize: Annotated[
+        Literal["none", "rms", "peak"],
+        _flag("--normalize", IN, "Level every clip, before all else."),
+    ] = "none"
+    trim: Annotated[bool, _flag("--trim", IN, "Cut silence (-40 dB) off both ends.")] = False
+    denoise: Annotated[bool, _flag("--denoise", IN, "Subtract each clip's median spectrum.")] = (
+        False
+    )
+    short: Annotated[
+        Literal["error", "pad", "repeat"],
+        _flag("--short", IN, "What becomes of clips below the encoder's minimum."),
+    ] = "error"
+
+    encoder: Annotated[
+        str, _flag("--encoder -e", HOW, "Encoder of --list; several, comma-separated, are a grid.")
+    ] = "logmel"
+    pooling: Annotated[
+        str, _flag("--pooling -p", HOW, "Pooling of --list; the encoder's own by default.")
+    ] = ""
+    weights: Annotated[
+        str,
+        _flag(
+            "--weights",
+            HOW,
+            "random, a checkpoint or a save_pretrained folder; in a grid panns=PATH,ast=PATH; "
+            "the published weights by default.",
+        ),
+    ] = ""
+    offline: Annotated[bool, _flag("--offline", HOW, "Never use the network.")] = False
+    device: Annotated[
+        str, _flag("--device", HOW, "cpu, cuda, or cuda:0,cuda:1; the best there is by default.")
+    ] = ""
+    precision: Annotated[
+        Literal["fp32", "bf16"], _flag("--precision", HOW, "bf16: networks faster, about 1 % off.")
+    ] = "fp32"
+    compile: Annotated[bool, _flag("--compile", HOW, "Compile networks with torch.compile.")] = (
+        False
+    )
+    batch_size: Annotated[int, _flag("--batch-size", HOW, "Clips per forward pass; 0: auto.")] = 0
+    workers: Annotated[
+        int, _flag("--workers", HOW, "Decoding threads and fitting processes; 0: auto.")
+    ] = 0
+    cache_dir: Annotated[Path, _flag("--cache-dir", HOW, "Where vectors are kept.")] = Path(
+        "embeddings"
+    )
+    set: Annotated[
+        list[str],
+        _flag(
+            "--set",
+            HOW,
+            "NAME.option=value, NAME a name of --list, or encoder, pooling, detector. Repeatable.",
+        ),
+    ] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputFlags:
+    """Where results go, and how much is printed."""
+
+    out: Annotated[Path, _flag("--out", OUT, "Where run folders go.")] = Path("runs")
+    quiet: Annotated[bool, _flag("--quiet -q", OUT, "Print results and errors only.")] = False
+    json: Annotated[bool, _flag("--json", OUT, "Print results as JSON.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectFlags:
+    """How vectors are judged."""
+
+    detector: Annotated[
+        str,
+        _flag("--detector -d", JUDGE, "Detector of --list; several, comma-separated, are a grid."),
+    ] = "mahalanobis"
+    fit_per: Annotated[
+        Literal["id", "type"], _flag("--fit-per", JUDGE, "One model per machine ID, or per type.")
+    ] = "id"
+    scaler: Annotated[
+        Literal["standard", "none"], _flag("--scaler", JUDGE, "What stands before the detector.")
+    ] = "standard"
+    sweep: Annotated[
+        list[str], _flag("--sweep", JUDGE, "NAME.option=a,b,c: one run per value. Repeatable.")
+    ] = field(default_factory=list)
+    seed: Annotated[int, _flag("--seed", JUDGE, "Seed of all that is random.")] = 0
+    seeds: Annotated[int, _flag("--seeds", JUDGE, "Run this many seeds.", min=1)] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedSettings(OutputFlags, EmbedFlags):
+    """Every flag of `embed`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(OutputFlags, DetectFlags, EmbedFlags):
+    """Every flag of the whole job."""
+
+    @property
+    def identity(self) -> str:
+        """Hash of what decides the results; an interrupted grid goes on under it."""
+        how = {"out", "quiet", "json", "workers", "device", "batch_size", "offline"}
+        facts = {k: str(v) for k, v in asdict(self).items() if k not in how}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Let a `config.toml` of an earlier run stand in for the flags that are not given."""
+    if path is not None:
+        try:
+            settings = tomllib.loads(path.read_text(encoding="utf-8"))["settings"]
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
+            raise UsageError(f"--config {path} is not a config.toml of a run: {error}") from None
+        context.default_map = settings
+    return path
+
+
+def _with_flags(
+    kind: type[EmbedSettings] | type[Settings],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the fields of `kind` as its flags, and `kind` itself as its argument."""
+    hints = get_type_hints(kind, include_extras=True)
+    config = Annotated[
+        Path | None,
+        _flag(
+            "--config",
+            OUT,
+            "config.toml of an earlier run; flags given here win.",
+            is_eager=True,
+            callback=_read_config,
+        ),
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def with_flags(config: Path | None, **values: Any) -> None:
+            names = {f.name for f in fields(kind)}
+            settings = kind(**{k: values.pop(k) for k in list(values) if k in names})
+            try:
+                command(settings, **values)
+            except KeyboardInterrupt:
+                messages.print(
+                    "interrupted; what is finished is kept, the same command goes on from here"
+                )
+                raise typer.Exit(INTERRUPTED) from None
+
+        _, *own = inspect.signature(command, eval_str=True).parameters.values()
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        flags = [
+            inspect.Parameter(
+                f.name,
+                keyword,
+                default=f.default if f.default is not MISSING else [],
+                annotation=hints[f.name],
+            )
+            for f in fields(kind)
+        ]
+        flags.append(inspect.Parameter("config", keyword, default=None, annotation=config))
+        parameters = [*flags, *(p.replace(kind=keyword) for p in own)]
+        with_flags.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_flags.__annotations__ = {p.name: p.annotation for p in parameters}
+        return with_flags
+
+    return decorate
+
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(_version())  # noqa: T201
+        raise typer.Exit()
+
+
+@app.callback(invoke_without_command=True)
+@_with_flags(Settings)
+def run(
+    settings: Settings,
+    context: typer.Context,
+    list_: Annotated[
+        bool, _flag("--list", OUT, "List encoders, poolings, detectors and systems.")
+    ] = False,
+    show_version: Annotated[
+        bool, _flag("--version", OUT, "Print the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Tell, per machine, how anomalous each clip is.
+
+    Embeds the clips of --data with a frozen encoder, keeps the vectors, fits a detector to the
+    normal training clips of each machine and reports AUC and pAUC on its test clips.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if list_:
+        _print_registries(settings.json)
+        return
+    raise typer.Exit(_whole_job(settings))
+
+
+@app.command("embed")
+@_with_flags(EmbedSettings)
+def embed_command(settings: EmbedSettings) -> None:
+    """Fill the cache only: embed the clips of --data, and stop there."""
+    pairs = [
+        (encoder, pooling or _encoder_class(encoder).default_pooling)
+        for encoder in _names(settings.encoder, ENCODERS, "encoder")
+        for pooling in _names(settings.pooling, POOLINGS, "pooling") or [""]
+    ]
+    with RunFolder.new(f"embed-{_slug(settings.encoder)}", settings) as folder:
+        sources, unusable = _embed_all(settings, _find_clips(settings), pairs, folder)
+        for source in sources.values():
+            messages.print(f"{len(source.keys)} vectors in {source.store.path}")
+        for name, reason in unusable.items():
+            messages.print(f"[red]failed:[/] {name}: {escape(reason)}")
+        failed = FAILED if unusable else DONE
+        raise typer.Exit(failed or (CLIPS_LEFT_OUT if folder.n_left_out else DONE))
+
+
+@app.command("evaluate")
+def evaluate_command(
+    folder: Annotated[Path, typer.Argument(help="A folder of anomaly_score_*.csv files.")],
+    json: Annotated[bool, _flag("--json", OUT, "Print results as JSON.")] = False,
+) -> None:
+    """Compute AUC and pAUC of the official DCASE score files of any system."""
+    from detect.score_files import evaluate_score_files
+
+    _print_tables(evaluate_score_files(folder), str(folder), as_json=json)
+
+
+def main() -> int:
+    """Run the command line; every error that a user can cause is one line."""
+    try:
+        return int(app(standalone_mode=False) or DONE)
+    except typer.TyperException as error:
+        return _failed(error.format_message(), error.exit_code)
+    except UsageError as error:
+        return _failed(str(error), USAGE)
+    except (OSError, ValueError) as error:
+        return _failed(str(error), FAILED)
+
+
+def _failed(message: str, code: int) -> int:
+    messages.print(f"[red]error:[/] {escape(' '.join(message.split()))}")
+    return code
+
+
+# ---------------------------------------------------------------------------------------------
+# From flags to what is to be done
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One way to judge the clips: a row of the leaderboard and a run folder of its own."""
+
+    encoder: str
+    pooling: str
+    detector: str
+    options: tuple[tuple[str, Any], ...] = ()
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        swept = [f"{option}={value}" for option, value in self.options]
+        seed = [] if self.seed is None else [f"seed={self.seed}"]
+        return _slug("-".join([self.encoder, self.pooling, self.detector, *swept, *seed]))
+
+
+def _combinations(settings: Settings) -> tuple[list[Combination], list[tuple[str, str]]]:
+    """Return what is to be run, and the pairs that cannot be, each with its reason."""
+    encoders = _names(settings.encoder, ENCODERS, "encoder")
+    poolings = _names(settings.pooling, POOLINGS, "pooling")
+    detectors = _names(settings.detector, DETECTORS, "detector")
+    seeds = [None] if settings.seeds == 1 else range(settings.seed, settings.seed + settings.seeds)
+    wanted, refused = [], []
+    for encoder, detector in itertools.product(encoders, detectors):
+        natural = {"sequences": "frames", "bands": "bands"}.get(DETECTORS[detector].takes)
+        for pooling in poolings or [natural or _encoder_class(encoder).default_pooling]:
+            reason = _refusal(settings, encoder, pooling, detector)
+            for options, seed in itertools.product(_swept(settings, detector), seeds):
+                combination = Combination(encoder, pooling, detector, options, seed)
+                if reason:
+                    refused.append((combination.name, reason))
+                else:
+                    wanted.append(combination)
+    if not wanted:
+        raise UsageError(refused[0][1])
+    return wanted, refused
+
+
+def _refusal(settings: Settings, encoder: str, pooling: str, detector: str) -> str:
+    """Say why the three do not go together, or "" where they do."""
+    gives = {"frames": "sequences", "bands": "bands"}.get(pooling, "vectors")
+    takes = DETECTORS[detector].takes
+    if gives != takes:
+        return f"--detector {detector} takes {takes}, --pooling {pooling} gives {gives}"
+    made = _make_encoder(settings, encoder, "cpu")
+    return made.refuses(make_pooling(pooling, **_set_options(settings, "pooling", pooling)))
+
+
+def _names(text: str, registry: Mapping[str, Any], kind: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in registry:
+            close = get_close_matches(name, registry, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(registry)}"
+            raise UsageError(f"unknown {kind} {name!r}: {hint} (--list shows all)")
+    return list(dict.fromkeys(names))
+
+
+def _set_options(settings: EmbedSettings | Settings, kind: str, name: str) -> dict[str, Any]:
+    """Collect the --set options of one registry entry."""
+    known = {"encoder", "pooling", "detector", *ENCODERS, *POOLINGS, *DETECTORS}
+    options = {}
+    for text in settings.set:
+        target, option, value = _assignment("--set", text)
+        if target not in known:
+            close = get_close_matches(target, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise UsageError(f"--set {text}: {target!r} is no name of --list{hint}")
+        if target in (kind, name):
+            options[option] = _value(value)
+    return options
+
+
+def _swept(settings: Settings, detector: str) -> list[tuple[tuple[str, Any], ...]]:
+    """List the option values that --sweep gives a detector, each with each."""
+    axes = []
+    for text in settings.sweep:
+        target, option, values = _assignment("--sweep", text)
+        _names(target, {**DETECTORS, "detector": None}, "detector")
+        if target in ("detector", detector):
+            axes.append([(option, _value(value)) for value in values.split(",")])
+    return list(itertools.product(*axes))
+
+
+def _assignment(flag: str, text: str) -> tuple[str, str, str]:
+    target, dot, rest = text.partition(".")
+    option, equals, value = rest.partition("=")
+    if not (target and dot and option and equals):
+        raise UsageError(f"{flag} {text}: expected NAME.option=value, such as knn.k=3")
+    return target, option, value
+
+
+def _value(text: str) -> Any:
+    """Read a number, a boolean, a list or else a plain word."""
+    try:
+        return ast.literal_eval({"true": "True", "false": "False"}.get(text.lower(), text))
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _encoder_class(name: str) -> type[Encoder]:
+    return ENCODERS[name].resolve()  # type: ignore[no-any-return]
+
+
+def _make_encoder(settings: EmbedSettings | Settings, name: str, device: str) -> Encoder:
+    """Build an encoder from the flags that it has fields for, and from --set."""
+    flags = {
+        "weights": _weights_of(settings.weights, name),
+        "precision": settings.precision,
+        "compile": settings.compile,
+        "offline": settings.offline,
+    }
+    own = {f.name for f in fields(_encoder_class(name))}
+    options = {k: v for k, v in flags.items() if k in own}
+    try:
+        return make_encoder(
+            name, device=device, **{**options, **_set_options(settings, "encoder", name)}
+        )
+    except TypeError as error:
+        raise UsageError(f"--set {name}: {error}") from None
+
+
+def _weights_of(text: str, encoder: str) -> str:
+    """Pick an encoder's share of --weights: one value for all, or NAME=VALUE,NAME=VALUE."""
+    shares = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+    if shares and set(shares) <= set(ENCODERS):
+        return shares.get(encoder, "")
+    return text
+
+
+def _devices(settings: EmbedSettings | Settings) -> list[str]:
+    import torch
+
+    if not settings.device:
+        return ["cuda" if torch.cuda.is_available() else "cpu"]
+    devices = settings.device.split(",")
+    for device in devices:
+        try:
+            kind = torch.device(device).type
+        except RuntimeError:
+            raise UsageError(f"--device {device}: expected cpu, cuda or cuda:<number>") from None
+        if kind == "cuda" and not torch.cuda.is_available():
+            raise UsageError(f"--device {device}: torch sees no CUDA device here; try cpu")
+    return devices
+
+
+# ---------------------------------------------------------------------------------------------
+# The run folder
+# ---------------------------------------------------------------------------------------------
+
+
+class RunFolder:
+    """Where a run leaves what it did; made when the first thing is written into it."""
+
+    def __init__(self, path: Path, settings: EmbedSettings | Settings, identity: str = "") -> None:
+        self.path = path
+        self.identity = identity
+        """What an interrupted grid is recognised by; empty where there is nothing to go on with."""
+        self.n_left_out = 0
+        self._settings = settings
+
+    @classmethod
+    def new(cls, name: str, settings: EmbedSettings | Settings, identity: str = "") -> RunFolder:
+        """Name a folder after the time and `name`; it is not made yet."""
+        stem = f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-{name}"
+        names = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
+        paths = (settings.out / name for name in names)
+        return cls(next(path for path in paths if not path.exists()), settings, identity)
+
+    @classmethod
+    def of_grid(cls, settings: Settings, dataset: DataSet) -> RunFolder:
+        """Go on in the folder of an interrupted grid of the same settings and clips, or anew."""
+        facts = json.dumps(
+            [settings.identity, str(dataset.root), sorted(dataset.contents().items())]
+        )
+        identity = hashlib.sha256(facts.encode()).hexdigest()
+        for config in sorted(settings.out.glob("*-grid*/config.toml"), reverse=True):
+            finished = (config.parent / "leaderboard.csv").exists()
+            if not finished and f'identity = "{identity}"' in config.read_text(encoding="utf-8"):
+                messages.print(f"going on with the interrupted grid in {config.parent}")
+                return cls(config.parent, settings, identity)
+        return cls.new("grid", settings, identity)
+
+    def inside(self, combination: Combination, settings: Settings) -> RunFolder:
+        """Name the folder of one combination of a grid, re-runnable on its own."""
+        swept = [f"{combination.detector}.{name}={value}" for name, value in combination.options]
+        alone = replace(
+            settings,
+            encoder=combination.encoder,
+            pooling=combination.pooling,
+            detector=combination.detector,
+            set=[*settings.set, *swept],
+            sweep=[],
+            seed=settings.seed if combination.seed is None else combination.seed,
+            seeds=1,
+        )
+        return RunFolder(self.path / combination.name, alone)
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.path.is_dir():
+            self.log("end")
+
+    def make(self) -> Path:
+        """Create the folder with its config.toml, re-runnable by --config."""
+        import tomli_w
+
+        if not (self.path / "config.toml").exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            settings = {
+                name: str(value) if isinstance(value, Path) else value
+                for name, value in asdict(self._settings).items()
+            }
+            if Path(self._settings.data).exists():
+                settings["data"] = str(Path(self._settings.data).absolute())
+            provenance = {
+                "version": _version(),
+                "command": " ".join(sys.argv),
+                "python": sys.version.split()[0],
+                "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "identity": self.identity,
+            }
+            (self.path / "config.toml").write_text(
+                tomli_w.dumps({"settings": settings, "provenance": provenance}), encoding="utf-8"
+            )
+        return self.path
+
+    def log(self, event: str, **facts: Any) -> None:
+        self._append("log.jsonl", {"time": time.time(), "event": event, **facts})
+
+    def leave_out(self, key: str, reason: str) -> None:
+        """Note, and say, that a clip is left out."""
+        self.n_left_out += 1
+        self._append("errors.jsonl", {"key": key, "reason": reason})
+        messages.print(f"[yellow]left out:[/] {escape(repr(key))}: {escape(reason)}")
+
+    def _append(self, name: str, facts: dict[str, Any]) -> None:
+        with (self.make() / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(facts, ensure_ascii=True) + "\n")
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_=." else "+" for c in text)
+
+
+def _version() -> str:
+    try:
+        return version("anomalous-sound-pipeline")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+# ---------------------------------------------------------------------------------------------
+# Clips and vectors
+# ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _progress(
+    settings: EmbedSettings | Settings, what: str, total: int, unit: str
+) -> Iterator[Callable[[], None]]:
+    """Show a bar with rate and time left, or a line every ten seconds where there is no screen."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    started = last = time.monotonic()
+    done = 0
+
+    def rate() -> str:
+        return f"{done / max(time.monotonic() - started, 1e-9):.1f} {unit}/s"
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    live = messages.is_terminal and not settings.quiet
+    with Progress(*columns, console=messages, disable=not live, transient=True) as bar:
+        task = bar.add_task(what, total=total, rate="")
+
+        def advance() -> None:
+            nonlocal done, last
+            done += 1
+            bar.update(task, completed=done, rate=rate())
+            now = time.monotonic()
+            if not live and not settings.quiet and now - last > 10:
+                last = now
+                left = (total - done) * (now - started) / done
+                messages.print(f"{what}: {done} of {total}, {rate()}, {left:.0f} s left")
+
+        yield advance
+    if not settings.quiet:
+        messages.print(f"{what}: {done} {unit} in {time.monotonic() - started:.1f} s, {rate()}")
+
+
+def _find_clips(settings: EmbedSettings | Settings) -> DataSet:
+    from embed.clips import find_clips
+
+    machines, ids = _split(settings.machine), _split(settings.ids)
+    return find_clips(_data_root(settings), machines, ids)
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _data_root(settings: EmbedSettings | Settings) -> Path:
+    if settings.data == "demo":
+        from embed.demo import N_CLIPS, write_demo_data
+
+        folder = Path("demo_data")
+        if not folder.is_dir():
+            with _progress(settings, "demo data to ./demo_data", N_CLIPS, "clips") as advance:
+                write_demo_data(folder, on_clip=advance)
+        return folder
+    if settings.data:
+        root = Path(settings.data)
+    else:
+        root = Path("dev_data")
+        if not root.is_dir():
+            raise UsageError(
+                "no data: give --data FOLDER (DCASE or MIMII layout), --data manifest.csv or "
+                "--data demo, or put the recordings in ./dev_data"
+            )
+    if not root.exists():
+        raise UsageError(f"--data {root}: no such file or folder")
+    return root
+
+
+@dataclass(frozen=True)
+class Source:
+    """The vectors of one encoder and pooling: where they are, and of which clips."""
+
+    encoder: str
+    pooling: str
+    store: EmbeddingStore
+    keys: frozenset[str]
+    warning: str
+
+
+def _embed_all(
+    settings: EmbedSettings | Settings,
+    dataset: DataSet,
+    pairs: Iterable[tuple[str, str]],
+    folder: RunFolder,
+) -> tuple[dict[tuple[str, str], Source], dict[str, str]]:
+    """Compute the vectors that the cache lacks, one forward pass per encoder.
+
+    Returns the sources by encoder and pooling, and why an encoder gave none; the only encoder of
+    a run raises instead.
+    """
+    by_encoder: dict[str, list[str]] = {}
+    for encoder, pooling in dict.fromkeys(pairs):
+        by_encoder.setdefault(encoder, []).append(pooling)
+    contents = dataset.contents()
+    sources, unusable = {}, {}
+    for encoder, poolings in by_encoder.items():
+        try:
+            for source in _embed(settings, dataset, contents, encoder, poolings, folder):
+                sources[encoder, source.pooling] = source
+        except (OSError, ValueError) as error:
+            if len(by_encoder) == 1:
+                raise
+            unusable[encoder] = " ".join(str(error).split())
+            folder.log("encoder failed", encoder=encoder, reason=unusable[encoder])
+    return sources, unusable
+
+
+def _embed(
+    settings: EmbedSettings | Settings,
+    dataset: DataSet,
+    contents: Mapping[str, tuple[int, int]],
+    name: str,
+    pooling_names: list[str],
+    folder: RunFolder,
+) -> list[Source]:
+    from cache.store import EmbeddingStore
+
+    from embed.audio import Preprocessing
+    from embed.embedding import embed_clips
+    from embed.encoder import configuration, fingerprint
+
+    encoders = [_make_encoder(settings, name, device) for device in _devices(settings)]
+    poolings = [make_pooling(p, **_set_options(settings, "pooling", p)) for p in pooling_names]
+    for pooling in poolings:
+        if reason := encoders[0].refuses(pooling):
+            raise UsageError(f"--encoder {name} --pooling {pooling.name}: {reason}")
+    preprocessing = Preprocessing(
+        normalize=settings.normalize,
+        trim=settings.trim,
+        denoise=settings.denoise,
+        channel=_channel(settings.channel),
+        short=settings.short,
+    )
+    stores = []
+    for pooling in poolings:
+        facts = configuration(encoders[0], preprocessing, pooling)
+        stores.append(
+            EmbeddingStore.open(
+                settings.cache_dir,
+                data_name=dataset.name,
+                data_root=dataset.root,
+                encoder=name,
+                pooling=pooling.name,
+                fingerprint=fingerprint(facts),
+                configuration=facts,
+            )
+        )
+    left_out: set[str] = set()
+    with ExitStack() as locks:
+        for store in stores:
+            locks.enter_context(store.lock())
+        sha256_of = partial(_sha256, dataset)
+        missing = [dict.fromkeys(store.missing(contents, sha256_of)) for store in stores]
+        todo = [c.key for c in dataset.clips if any(c.key in m for m in missing)]
+        if not todo:
+            if not settings.quiet:
+                messages.print(
+                    f"{name}: all {len(dataset.clips)} clips are in the cache, nothing to embed"
+                )
+        else:
+            with _progress(settings, f"embed with {name}", len(todo), "clips") as advance:
+
+                def write(
+                    keys: list[str], vectors: list[np.ndarray], files: list[tuple[int, int, str]]
+                ) -> None:
+                    for store, wanted, rows in zip(stores, missing, vectors, strict=True):
+                        keep = [i for i, key in enumerate(keys) if key in wanted]
+                        if keep:
+                            store.append(
+                                [keys[i] for i in keep], rows[keep], [files[i] for i in keep]
+                            )
+                    for _ in keys:
+                        advance()
+
+                def refuse(key: str, reason: str) -> None:
+                    left_out.add(key)
+                    folder.leave_out(key, reason)
+                    advance()
+
+                def remark(key: str, note: str) -> None:
+                    folder.log("remark", key=key, note=note)
+
+                try:
+                    embed_clips(
+                        encoders,
+                        preprocessing,
+                        poolings,
+                        ((key, dataset.path(key)) for key in todo),
+                        write=write,
+                        refuse=refuse,
+                        remark=remark,
+                        batch_size=settings.batch_size,
+                        workers=settings.workers,
+                    )
+                finally:
+                    for store in stores:
+                        store.merge()
+    folder.log("embedded", encoder=name, computed=len(todo) - len(left_out), left_out=len(left_out))
+    keys = frozenset(c.key for c in dataset.clips) - left_out
+    return [
+        Source(name, pooling.name, store, keys, encoders[0].warning)
+        for pooling, store in zip(poolings, stores, strict=True)
+    ]
+
+
+def _sha256(dataset: DataSet, key: str) -> str:
+    with dataset.path(key).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _channel(text: str) -> int | Literal["mean"]:
+    if text == "mean":
+        return "mean"
+    if not text.isdigit():
+        raise UsageError(f"--channel {text}: expected a number from 0, or mean")
+    return int(text)
+
+
+# ---------------------------------------------------------------------------------------------
+# The whole job
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one combination: its rows of results, or the reason why there are none."""
+
+    combination: Combination
+    results: Sequence[Result] = ()
+    reason: str = ""
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """Its line of the leaderboard."""
+        from detect.report import leaderboard_entry
+
+        made = self.combination
+        seed = {} if made.seed is None else {"seed": str(made.seed)}
+        names = {"encoder": made.encoder, "pooling": made.pooling, "detector": made.detector}
+        entry = leaderboard_entry(
+            self.results, **names, **{k: str(v) for k, v in made.options}, **seed
+        )
+        return {**entry, "error": self.reason} if self.reason else entry
+
+
+def _whole_job(settings: Settings) -> int:
+    """Embed, judge, report; return the exit code."""
+    from detect import report
+
+    combinations, refused = _combinations(settings)
+    dataset = _find_clips(settings)
+    table, untrained = _table(settings, dataset)
+    is_grid = len(combinations) + len(refused) > 1
+    with (
+        RunFolder.of_grid(settings, dataset)
+        if is_grid
+        else RunFolder.new(combinations[0].name, settings)
+    ) as folder:
+        for name, reason in refused:
+            messages.print(f"[yellow]skipped:[/] {name}: {escape(reason)}")
+        for skipped in dataset.skipped:
+            folder.leave_out(skipped.key, skipped.reason)
+        pairs = [(c.encoder, c.pooling) for c in combinations]
+        sources, unusable = _embed_all(settings, dataset, pairs, folder)
+        outcomes = _judge(settings, dataset, table, sources, combinations, unusable, folder)
+        entries = [outcome.entry for outcome in outcomes]
+        entries += [{"run": name, "error": reason} for name, reason in refused]
+        if is_grid:
+            report.write_whole(folder.path / "leaderboard.csv", report.leaderboard_csv(entries))
+        _print_outcomes(settings, dataset, outcomes, entries)
+        for machine, reason in untrained.items():
+            messages.print(f"[red]no result:[/] {' '.join(machine)}: {reason}")
+        for warning in dict.fromkeys(s.warning for s in sources.values() if s.warning):
+            messages.print(f"[bold red]warning:[/] {escape(warning)}")
+        if not settings.quiet:
+            messages.print(f"written to {folder.path}")
+        if untrained or any(outcome.reason for outcome in outcomes):
+            return FAILED
+        return CLIPS_LEFT_OUT if folder.n_left_out else DONE
+
+
+def _table(settings: Settings, dataset: DataSet) -> tuple[ClipTable, dict[tuple[str, str], str]]:
+    """Turn clips into columns, without the machines that nothing can be fitted for."""
+    from detect.evaluate import ClipTable
+
+    reason = "it has test clips but no normal training clips; add some, or leave it out with --ids"
+    untrained = dict.fromkeys(dataset.without_training(settings.fit_per), reason)
+    clips = [clip for clip in dataset.clips if clip.machine not in untrained]
+    if not any(clip.split == "test" for clip in clips):
+        first = f"; {' '.join(next(iter(untrained)))}: {reason}" if untrained else ""
+        raise ValueError(f"{dataset.root} has no test clip to judge{first}")
+    columns = ("key", "machine_type", "machine_id", "split", "label", "domain", "group")
+    table = ClipTable(**{name: tuple(getattr(c, name) for c in clips) for name in columns})
+    return table, untrained
+
+
+def _judge(
+    settings: Settings,
+    dataset: DataSet,
+    table: ClipTable,
+    sources: Mapping[tuple[str, str], Source],
+    combinations: Sequence[Combination],
+    unusable: Mapping[str, str],
+    folder: RunFolder,
+) -> list[Outcome]:
+    """Fit and score every combination on every machine, in parallel where that pays."""
+    from joblib import Parallel, delayed
+
+    from detect.evaluate import DetectorChoice, units
+
+    is_grid = bool(folder.identity)
+    outcomes: dict[Combination, Outcome] = {}
+    work: list[tuple[Combination, ClipTable, list[FitUnit]]] = []
+    for combination in combinations:
+        finished = folder.path / combination.name / "results.json"
+        if reason := unusable.get(combination.encoder):
+            outcomes[combination] = Outcome(combination, reason=reason)
+        elif is_grid and finished.exists():
+            outcomes[combination] = Outcome(combination, _read_results(finished))
+        else:
+            own = _only(table, sources[combination.encoder, combination.pooling].keys)
+            needs_ids = DETECTORS[combination.detector].needs_ids
+            many = units(own, "type" if needs_ids else settings.fit_per)
+            work.append((combination, own, many))
+
+    tasks = [
+        delayed(_attempt)(
+            unit,
+            sources[c.encoder, c.pooling].store.read,
+            DetectorChoice(
+                c.detector,
+                {**_set_options(settings, "detector", c.detector), **dict(c.options)},
+                "none" if settings.scaler == "none" else None,
+            ),
+            settings.seed if c.seed is None else c.seed,
+        )
+        for c, _, many in work
+        for unit in many
+    ]
+    n_jobs = min(settings.workers or os.cpu_count() or 1, len(tasks)) if len(tasks) >= 8 else 1
+    attempts = Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
+    with _progress(settings, "fit and score", len(tasks), "fits") as advance:
+        for combination, own, many in work:
+            fitted = []
+            for attempt in itertools.islice(attempts, len(many)):
+                fitted.append(attempt)
+                advance()
+            own_folder = folder.inside(combination, settings) if is_grid else folder
+            outcomes[combination] = _conclude(
+                settings, dataset, own, combination, fitted, own_folder
+            )
+    return [outcomes[combination] for combination in combinations]
+
+
+def _attempt(
+    unit: FitUnit, read: Callable[[Sequence[str]], Any], choice: DetectorChoice, seed: int
+) -> Scores | str:
+    """Fit and score one machine; a failure is the reason, so that the others go on."""
+    from detect.evaluate import fit_and_score
+
+    try:
+        return fit_and_score(unit, read, choice, seed)
+    except Exception as error:  # whatever a detector raises is this machine's row, with its reason
+        return (
+            f"{choice.name} on {unit.name}: {' '.join(str(error).split()) or type(error).__name__}"
+        )
+
+
+def _conclude(
+    settings: Settings,
+    dataset: DataSet,
+    table: ClipTable,
+    combination: Combination,
+    fitted: Sequence[Scores | str],
+    folder: RunFolder,
+) -> Outcome:
+    """Compare a combination's scores with the labels and write its files, results.json last."""
+    from detect import report
+    from detect.evaluate import results
+
+    reasons = [each for each in fitted if isinstance(each, str)]
+    scores = [each for each in fitted if not isinstance(each, str)]
+    for reason in reasons:
+        folder.log("failed", reason=reason)
+    if not scores:
+        return Outcome(combination, reason=reasons[0])
+    rows = results(table, scores, settings.fit_per, dataset.year, seed=settings.seed)
+    for each in scores:
+        folder.log("fitted", unit=each.unit.name, seconds=each.seconds, warnings=each.warnings)
+        for epoch in each.history:
+            folder.log("epoch", unit=each.unit.name, **asdict(epoch))
+    path = folder.make()
+    report.write_scores(path, table, scores, dataset.year)
+    report.write_results(path, rows, year=dataset.year)
+    return Outcome(combination, rows, "; ".join(reasons))
+
+
+def _only(table: ClipTable, keys: frozenset[str]) -> ClipTable:
+    """Leave out the clips that have no vector."""
+    kept = [i for i, key in enumerate(table.key) if key in keys]
+    columns = {f.name: getattr(table, f.name) for f in fields(table)}
+    return replace(table, **{name: tuple(c[i] for i in kept) for name, c in columns.items()})
+
+
+def _read_results(path: Path) -> list[Result]:
+    from detect.evaluate import Result
+
+    rows = json.loads(path.read_text(encoding="utf-8"))["results"]
+    return [Result(**row) for row in rows]
+
+
+def _print_outcomes(
+    settings: Settings,
+    dataset: DataSet,
+    outcomes: Sequence[Outcome],
+    entries: Sequence[Mapping[str, Any]],
+) -> None:
+    """Print the leaderboard of a grid, or one table per machine type."""
+    from detect import report
+
+    if settings.json:
+        runs = [
+            {
+                "run": outcome.combination.name,
+                "results": [asdict(row) for row in outcome.results],
+                "error": outcome.reason,
+            }
+            for outcome in outcomes
+        ]
+        print(json.dumps({"data": str(dataset.root), "runs": runs}))  # noqa: T201
+    elif len(entries) > 1:
+        title = f"{dataset.name}, best first"
+        _results_screen().print(report.leaderboard_table(entries, title=title))
+    else:
+        name, rows = outcomes[0].combination.name, outcomes[0].results
+        _print_tables(rows, name, year=dataset.year)
+        if outcomes[0].reason:
+            messages.print(f"[red]failed:[/] {escape(outcomes[0].reason)}")
+
+
+def _print_tables(
+    rows: Sequence[Result], name: str, *, year: int = 2020, as_json: bool = False
+) -> None:
+    """Print one table per machine type."""
+    from detect.report import results_table
+
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows]))  # noqa: T201
+        return
+    for machine_type in dict.fromkeys(row.machine_type for row in rows):
+        of_type = [row for row in rows if row.machine_type == machine_type]
+        table = results_table(of_type, title=f"{machine_type}, {name}", year=year)
+        _results_screen().print(table)
+
+
+def _results_screen() -> Console:
+    """Return standard output, wide enough for a table where it goes to a file or a pipe."""
+    screen = Console(highlight=False)
+    return screen if screen.is_terminal else Console(highlight=False, width=160)
+
+
+def _print_registries(as_json: bool) -> None:
+    """Print every name that a flag takes, with a line on each."""
+    registries: dict[str, Mapping[str, Any]] = {
+        "encoders": ENCODERS,
+        "poolings": POOLINGS,
+        "detectors": DETECTORS,
+    }
+    if as_json:
+        entries = {
+            kind: [{"name": name, "about": row.about} for name, row in registry.items()]
+            for kind, registry in registries.items()
+        }
+        print(json.dumps(entries, indent=2))  # noqa: T201
+        return
+    for kind, registry in registries.items():
+        print(kind)  # noqa: T201
+        for name, row in registry.items():
+            print(f"  {name:<18} {row.about}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())
