@@ -60,7 +60,7 @@ class FitUnit:
     train_ids: tuple[str, ...]
     test_keys: tuple[str, ...]
     test_ids: tuple[str, ...]
-    train_groups: tuple[str, ...]
+    train_groups: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -85,7 +85,8 @@ class Scores:
 
     unit: FitUnit
     scores: Array
-    detector: Detector
+    detector: Detector | None
+    """None where only the scores are known."""
     seconds: float
     history: tuple[Any, ...] = ()
     """Losses per epoch (`detect.training.Epoch`), where a network was trained."""

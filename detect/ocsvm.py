@@ -21,15 +21,16 @@ class OneClassSVM(BaseEstimator):  # type: ignore[misc]
     `gamma` is a number, "scale" (1 / (dim * variance of X)) or "auto" (1 / dim).
     """
 
-    def __init__(self, nu: float = 0.5, *, gamma: float | str = "scale") -> None:
+    def __init__(self, nu: float = 0.5, *, gamma: float | str = "scale", tol: float = 1e-3) -> None:
         self.nu = nu
         self.gamma = gamma
+        self.tol = tol
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Learn the region of normal clips X (n, dim)."""
         X = validate_data(self, X, dtype=np.float64)
         self.gamma_ = self._gamma(X)
-        machine = svm.OneClassSVM(kernel="precomputed", nu=self.nu)
+        machine = svm.OneClassSVM(kernel="precomputed", nu=self.nu, tol=self.tol)
         machine.fit(rbf_kernel(X, X, self.gamma_))
         self.support_vectors_ = X[machine.support_]
         self.dual_coef_ = machine.dual_coef_[0]

@@ -1,0 +1,86 @@
+"""Evaluate anyone's DCASE 2020 score files: the labels are in the file names they list."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from detect import evaluate
+from detect.evaluate import ClipTable, FitUnit, Result, Scores
+
+SCORE_FILE = re.compile(
+    r"anomaly_score_(?P<machine_type>.+)_(?P<machine_id>(?:id|section)_\d+)(?:_.+)?\.csv"
+)
+LABELS = {"normal": "normal", "anomaly": "anomalous"}
+CLIP = re.compile(r"(?:section_\d+_(?:source|target)_test_)?(?P<label>normal|anomaly)_.+")
+
+
+def evaluate_score_files(folder: Path, n_bootstrap: int = 1000, seed: int = 0) -> list[Result]:
+    """Compute AUC and pAUC per machine ID, means and pooled, from `anomaly_score_*.csv`.
+
+    Training clips are not known here, so `n_train` is 0. Clips without a label in their name
+    count as unlabelled. Raises ValueError for a folder without such files, or a line that is
+    not `file name,score`.
+    """
+    paths = sorted(path for path in folder.glob("anomaly_score_*.csv") if path.is_file())
+    if not paths:
+        raise ValueError(
+            f"{folder} has no anomaly_score_<machine_type>_<machine_id>.csv; name the folder "
+            "that holds a system's score files"
+        )
+    keys: list[str] = []
+    types: list[str] = []
+    ids: list[str] = []
+    labels: list[str] = []
+    fitted: list[Scores] = []
+    for path in paths:
+        match = SCORE_FILE.fullmatch(path.name)
+        if match is None:
+            raise ValueError(
+                f"Cannot tell which machine {path.name!r} is about: expected "
+                "anomaly_score_<machine_type>_<machine_id>.csv, as anomaly_score_fan_id_01.csv"
+            )
+        names, scores = read_score_file(path)
+        n = len(names)
+        listed = tuple(f"{path.stem}/{name}" for name in names)
+        keys += listed
+        types += [match["machine_type"]] * n
+        ids += [match["machine_id"]] * n
+        labels += [_label(name) for name in names]
+        unit = FitUnit(
+            match["machine_type"], match["machine_id"], (), (), listed, (match["machine_id"],) * n
+        )
+        fitted.append(Scores(unit, scores, None, 0.0))
+    table = ClipTable(tuple(keys), tuple(types), tuple(ids), ("test",) * len(keys), tuple(labels))
+    return evaluate.results(table, fitted, n_bootstrap=n_bootstrap, seed=seed)
+
+
+def read_score_file(path: Path) -> tuple[list[str], evaluate.Array]:
+    """Read `file name,score` lines; names and scores (n,)."""
+    names: list[str] = []
+    scores: list[float] = []
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        for line in csv.reader(file):
+            if not line:
+                continue
+            try:
+                name, score = line
+                scores.append(float(score))
+            except ValueError:
+                raise ValueError(
+                    f"{path}, line {len(names) + 1}: expected 'file name,score', "
+                    f"got {','.join(line)!r}"
+                ) from None
+            names.append(name)
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{path} lists {twice!r} twice")
+    return names, np.array(scores, dtype=np.float64)
+
+
+def _label(name: str) -> str:
+    match = CLIP.fullmatch(PurePosixPath(name).name)
+    return "unknown" if match is None else LABELS[match["label"]]

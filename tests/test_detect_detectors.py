@@ -1,0 +1,267 @@
+"""What every detector promises, whoever wrote it; ours agree with their stock references."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.covariance import LedoitWolf
+from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import NearestNeighbors
+from sklearn.svm import OneClassSVM as StockOneClassSVM
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from detect import DETECTORS, detector_options, make_detector
+from detect.autoencoder import Autoencoder
+from detect.detector import anomaly_scores
+from detect.distance import KNN, LOF, Mahalanobis
+from detect.mixture import GMM
+from detect.ocsvm import OneClassSVM
+from detect.scaler import ColumnScaler
+
+VECTOR_DETECTORS = [
+    name for name, row in DETECTORS.items() if row.takes == "vectors" and not row.needs_ids
+]
+DETERMINISTIC = ["mahalanobis", "knn", "ocsvm", "lof"]
+QUICK = {"mlp": {"epochs": 30}, "unet": {"epochs": 30}}
+
+
+def quick(name, **options):
+    return make_detector(name, **{**QUICK.get(name, {}), **options})
+
+
+@parametrize_with_checks(
+    [
+        Mahalanobis(),
+        KNN(),
+        KNN(metric="cosine", normalize="ldn"),
+        KNN(normalize="varmin"),
+        LOF(),
+        OneClassSVM(),
+        GMM(),
+        GMM(rate_by="nearest"),
+        Autoencoder("mlp", epochs=2),
+        Autoencoder("unet", epochs=2),
+        ColumnScaler(),
+    ]
+)
+def test_is_a_scikit_learn_estimator(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("name", VECTOR_DETECTORS)
+@pytest.mark.parametrize("scaler", ["standard", "none"])
+def test_far_clip_is_more_anomalous(name, scaler, rng):
+    detector = quick(name, scaler=scaler).fit(rng.normal(size=(200, 8)))
+
+    near, far = anomaly_scores(detector, np.stack([np.zeros(8), np.full(8, 9.0)]))
+
+    assert far > near
+
+
+@pytest.mark.parametrize("name", VECTOR_DETECTORS)
+def test_equal_seeds_give_equal_scores(name, rng):
+    X, clips = rng.normal(size=(40, 6)), rng.normal(size=(9, 6))
+    np.random.seed(1)  # noqa: NPY002  the global state must not matter
+    one = quick(name, seed=3).fit(X).score_samples(clips)
+    np.random.seed(2)  # noqa: NPY002
+    other = quick(name, seed=3).fit(X).score_samples(clips)
+
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["iforest", "mlp", "unet"])
+def test_another_seed_gives_other_scores(name, rng):
+    X, clips = rng.normal(size=(40, 6)), rng.normal(size=(9, 6))
+
+    one = quick(name, seed=0).fit(X).score_samples(clips)
+
+    assert not np.allclose(one, quick(name, seed=1).fit(X).score_samples(clips))
+
+
+@pytest.mark.parametrize("name", VECTOR_DETECTORS)
+def test_a_clips_score_does_not_depend_on_the_clips_beside_it(name, rng):
+    detector = quick(name).fit(rng.normal(size=(40, 16)))
+    clips = rng.normal(size=(30, 16))
+    together = detector.score_samples(clips)
+    shuffled = rng.permutation(30)
+
+    alone = np.concatenate([detector.score_samples(clip[None]) for clip in clips])
+
+    np.testing.assert_allclose(alone, together, rtol=1e-9)
+    np.testing.assert_allclose(detector.score_samples(clips[shuffled]), together[shuffled], 1e-9)
+
+
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_the_order_of_training_clips_does_not_matter(name, rng):
+    X, clips = rng.normal(size=(50, 12)), rng.normal(size=(9, 12))
+
+    one = quick(name).fit(X).score_samples(clips)
+    other = quick(name).fit(X[::-1]).score_samples(clips)
+
+    tolerance = 5e-3 if name == "ocsvm" else 1e-6  # libsvm stops at 1e-3, from another start
+    np.testing.assert_allclose(one, other, rtol=tolerance)
+
+
+@pytest.mark.parametrize("name", VECTOR_DETECTORS)
+@pytest.mark.parametrize("n_train", [1, 2, 12])
+def test_a_handful_of_clips_is_enough_or_the_message_says_how_many_are(name, n_train, rng):
+    X = rng.normal(size=(n_train, 128))
+    try:
+        detector = quick(name).fit(X)
+    except ValueError as error:
+        assert n_train == 1
+        assert "a minimum of 2 is required" in str(error)  # noqa: PT017
+        return
+
+    scores = anomaly_scores(detector, np.stack([X.mean(axis=0), np.full(128, 50.0)]))
+    assert np.isfinite(scores).all()
+    if n_train == 12:
+        assert scores[1] > scores[0]
+
+
+@pytest.mark.parametrize("name", VECTOR_DETECTORS)
+def test_alike_clips_and_constant_columns_do_not_break_a_fit(name, rng):
+    X = rng.normal(size=(20, 8))
+    X[:, 3] = 7.0
+    alike = np.ones((20, 8))
+
+    for clips in (X, alike):
+        scores = quick(name).fit(clips).score_samples(np.stack([clips[0], clips[0] + 5]))
+        assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_an_unknown_option_names_those_that_exist(name):
+    with pytest.raises(ValueError, match="has no option 'colour'; it has ") as error:
+        make_detector(name, colour="red")
+
+    assert detector_options(name)[0] in str(error.value)
+
+
+def test_an_unknown_scaler_is_refused():
+    with pytest.raises(ValueError, match="no scaler 'robust'; it is standard or none"):
+        make_detector("knn", scaler="robust")
+
+
+def test_importing_the_menu_imports_nothing_heavy():
+    heavy = "{'torch', 'sklearn', 'scipy', 'numpy', 'rich'} & set(sys.modules)"
+    code = f"import sys, detect; found = {heavy}; sys.exit(str(found) if found else 0)"
+
+    finished = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True
+    )
+
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize(("n", "dim"), [(200, 20), (60, 128), (30, 300), (12, 128)])
+class TestAgainstStock:
+    @pytest.fixture
+    def clips(self, n, dim, rng):
+        mixing = rng.normal(size=(dim, dim)) / np.sqrt(dim)
+        return rng.normal(size=(n, dim)) @ mixing, rng.normal(size=(40, dim)) @ mixing
+
+    def test_mahalanobis(self, clips):
+        X, test = clips
+
+        np.testing.assert_allclose(
+            Mahalanobis().fit(X).mahalanobis(test), LedoitWolf().fit(X).mahalanobis(test), 1e-6
+        )
+
+    def test_shrinkage(self, clips):
+        X, _ = clips
+
+        assert Mahalanobis().fit(X).shrinkage_ == pytest.approx(LedoitWolf().fit(X).shrinkage_)
+
+    def test_knn(self, clips):
+        X, test = clips
+        stock = NearestNeighbors(n_neighbors=5).fit(X).kneighbors(test)[0].mean(axis=1)
+
+        np.testing.assert_allclose(-KNN(k=5).fit(X).score_samples(test), stock, 1e-6)
+
+    def test_cosine_knn(self, clips):
+        X, test = clips
+        stock = NearestNeighbors(n_neighbors=1, metric="cosine").fit(X).kneighbors(test)[0][:, 0]
+
+        scores = -KNN(k=1, metric="cosine").fit(X).score_samples(test)
+
+        np.testing.assert_allclose(scores**2 / 2, stock, 1e-6)
+
+    def test_one_class_svm(self, clips):
+        X, test = clips
+        stock = StockOneClassSVM(nu=0.1, tol=1e-8).fit(X)
+        ours = OneClassSVM(nu=0.1, tol=1e-8).fit(X)
+
+        np.testing.assert_allclose(ours.score_samples(test), stock.score_samples(test), 1e-6)
+        np.testing.assert_allclose(
+            ours.decision_function(test), stock.decision_function(test), atol=1e-6
+        )
+
+    @pytest.mark.parametrize("n_components", [1, 2])
+    def test_gmm(self, clips, n_components):
+        X, test = clips
+        centre = X.mean(axis=0)
+        stock = GaussianMixture(n_components, reg_covar=1e-3, random_state=0).fit(X - centre)
+
+        np.testing.assert_allclose(
+            GMM(n_components).fit(X).score_samples(test), stock.score_samples(test - centre), 1e-6
+        )
+
+
+def test_gmm_by_its_nearest_component_ignores_the_weights(rng):
+    X = np.concatenate([rng.normal(size=(90, 2)), rng.normal(size=(10, 2)) + 20])
+    clips = np.array([[0.0, 0.0], [20.0, 20.0]])
+    mixture = GMM(2, rate_by="mixture").fit(X)
+    nearest = GMM(2, rate_by="nearest").fit(X)
+
+    difference = mixture.score_samples(clips) - nearest.score_samples(clips)
+
+    np.testing.assert_allclose(np.sort(difference), np.log([0.1, 0.9]), atol=1e-6)
+
+
+def test_ldn_divides_by_how_sparse_the_neighbours_surroundings_are():
+    # a dense cluster at 0 (spacing 1) and a sparse one at 100 (spacing 4)
+    X = np.array([[0.0], [1], [2], [3], [100], [104], [108], [112]])
+    detector = KNN(k=1, normalize="ldn", density_k=1).fit(X)
+
+    scores = -detector.score_samples(np.array([[-2.0], [120.0]]))
+
+    np.testing.assert_allclose(scores, [2 / 1, 8 / 4])
+
+
+def test_varmin_makes_the_training_clips_own_distances_vary_least(rng):
+    dense, sparse = rng.normal(size=(60, 3)), 5 * rng.normal(size=(60, 3)) + 60
+    X = np.concatenate([dense, sparse])
+
+    detector = KNN(k=1, normalize="varmin").fit(X)
+
+    distances = NearestNeighbors(n_neighbors=2).fit(X).kneighbors(X)
+    own, density = distances[0][:, 1], detector.density_[distances[1][:, 1]]
+    best = np.var(own - detector.multiple_ * density)
+    for other in (0.0, 0.9 * detector.multiple_, 1.1 * detector.multiple_):
+        assert best < np.var(own - other * density)
+
+
+def test_a_column_that_hardly_moves_is_divided_by_the_median_deviation():
+    X = np.array([[0.0, 0, 0, 5], [2, 4, 2e-4, 5]])  # deviations 1, 2, 1e-4, 0: median 0.50005
+
+    scaler = ColumnScaler().fit(X)
+
+    np.testing.assert_allclose(scaler.scale_, [1, 2, 0.50005, 0.50005])
+    np.testing.assert_allclose(scaler.transform(X)[1, :2], [1, 1])
+
+
+def test_sequences_are_scaled_per_feature_and_padding_counts_nowhere():
+    X = np.zeros((2, 3, 2), dtype=np.float32)
+    X[0, :, 0] = [1, 2, 3]
+    X[1, :, 0] = [4, 5, np.nan]
+    X[:, :, 1] = [[10, 20, 30], [40, 50, np.nan]]
+
+    scaled = ColumnScaler().fit(X).transform(X)
+
+    frames = scaled.reshape(-1, 2)[:5]
+    np.testing.assert_allclose(frames.mean(axis=0), [0, 0], atol=1e-6)
+    np.testing.assert_allclose(frames.std(axis=0), [1, 1], atol=1e-6)
+    assert np.isnan(scaled[1, 2]).all()
+    assert scaled.dtype == np.float32
