@@ -323,10 +323,10 @@ def check_tensors(
     """Raise if any expected tensor is missing or of another shape; more than expected is fine."""
     missing = [name for name in expected if name not in tensors]
     if missing:
-        own = next((name for name in tensors if name not in expected), "nothing else")
+        own = next((f", it has {name!r} instead" for name in tensors if name not in expected), "")
         raise ValueError(
             f"{path} is not a checkpoint of {what}: {len(missing)} of {len(expected)} tensors are "
-            f"missing, first {missing[0]!r} (it has {own!r}); its keys must be the published ones"
+            f"missing, first {missing[0]!r}{own}; its keys must be the published ones"
         )
     for name, shape in expected.items():
         if tuple(tensors[name].shape) != shape:

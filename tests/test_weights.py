@@ -103,8 +103,11 @@ def server() -> Iterator[Server]:
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
 
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.handle_error = lambda *_: None  # clients hang up; that is the subject here
+    class Quiet(http.server.ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Clients hang up; that is the subject here."""
+
+    httpd = Quiet(("127.0.0.1", 0), Handler)
     state.url = f"http://127.0.0.1:{httpd.server_port}"
     thread = threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True)
     thread.start()

@@ -1,0 +1,90 @@
+"""What pretrained networks share: which weights, in which precision, on which device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+
+from embed.encoder import RUNTIME, Encoder
+from embed.weights import RANDOM, RANDOM_WARNING, WEIGHTS, Checkpoint, find_checkpoint
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+SEED = 0  # of random weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedNetwork(Encoder):
+    """A network whose weights are published, the user's own, or random for a trial.
+
+    `weights` is "" (published), "random", or a path; what it points to enters the fingerprint by
+    its hash. `precision` is that of the network; front ends are exact whatever it says.
+    """
+
+    weights: str = field(default="", metadata=RUNTIME)
+    precision: str = "fp32"
+    compile: bool = False
+    offline: bool = field(default=False, metadata=RUNTIME)
+
+    registered_name: ClassVar[str]
+    """Name of the encoder in the registry and of its row in `WEIGHTS`."""
+    native_rate: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.sample_rate != self.native_rate:
+            raise ValueError(
+                f"{self.registered_name} was trained at {self.native_rate} Hz and takes no other "
+                f"sample_rate, got {self.sample_rate}; clips are resampled to it"
+            )
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint | None:
+        """The weights on disk, fetched if need be; None for random ones."""
+        if self.weights == RANDOM:
+            return None
+        return find_checkpoint(self.weights, WEIGHTS[self.registered_name], offline=self.offline)
+
+    @property
+    def weights_sha256(self) -> str:
+        return f"{RANDOM}:{SEED}" if self.checkpoint is None else self.checkpoint.sha256
+
+    @property
+    def warning(self) -> str:
+        return RANDOM_WARNING if self.weights == RANDOM else ""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return PRECISIONS[self.precision]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave loaded networks behind: a copy in another process loads its own."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Compute float32 on a GPU as float32.
+
+    TF32 keeps 10 bits of the mantissa; in a front end that moves quiet mel bands by 22 dB.
+    """
+    convolution, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolution.allow_tf32, matmul.allow_tf32
+    convolution.allow_tf32 = matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        convolution.allow_tf32, matmul.allow_tf32 = before
+
+
+def compiled(network: torch.nn.Module) -> Any:
+    """Compile a network whose weights never change."""
+    return torch.compile(network, options={"freezing": True})
