@@ -27,6 +27,7 @@ FRAMES_PER_READ = 2**20
 INT16_SCALED = 8.0  # float samples beyond this were never divided by 32768
 TRIM_DB = 40.0
 DENOISE_N_FFT, DENOISE_HOP = 1024, 256
+UNKNOWN_LENGTH = 2**62  # libsndfile's figure for a FLAC whose writer could not seek back
 _STREAMED = 0x7FFFF000  # writers that cannot seek back leave this size, or more, or 0
 
 
@@ -131,22 +132,18 @@ def _decode(content: bytes, channel: int | str) -> tuple[Waveform, int]:
         with soundfile.SoundFile(io.BytesIO(_with_its_size(content))) as file:
             _check_header(content, file)
             blocks = []
-            n_read = 0
             while len(block := file.read(FRAMES_PER_READ, dtype="float32", always_2d=True)):
-                n_read += len(block)
-                if n_read > LONGEST_S * file.samplerate:
-                    raise ClipError(_too_long(file))
                 blocks.append(_one_channel(block, channel))
             rate, n_frames, subtype = file.samplerate, file.frames, file.subtype
     except soundfile.LibsndfileError as error:
         raise ClipError(_not_a_recording(content, error)) from error
-    if not n_read:
+    if not blocks:
         raise ClipError("holds no samples, only a header")
-    if n_read < n_frames < 2**62:
-        raise ClipError(
-            f"truncated: its header tells of {n_frames} samples, {n_read} can be decoded"
-        )
     samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    if len(samples) < n_frames:
+        raise ClipError(
+            f"truncated: its header tells of {n_frames} samples, {len(samples)} can be decoded"
+        )
     _check_samples(samples, rate, subtype)
     return samples, rate
 
@@ -172,8 +169,15 @@ def _check_header(content: bytes, file: soundfile.SoundFile) -> None:
         )
     if content[:4] == b"OggS" and not _has_its_last_page(content):
         raise ClipError("truncated: the Ogg page that ends it is missing or incomplete")
-    if file.frames < 2**62 and file.frames > LONGEST_S * file.samplerate:
-        raise ClipError(_too_long(file))
+    if file.frames > UNKNOWN_LENGTH:
+        raise ClipError(
+            "its header does not tell how long it is; write it anew, as `ffmpeg -i OLD NEW` does"
+        )
+    if file.frames > LONGEST_S * file.samplerate:
+        raise ClipError(
+            f"{file.frames / file.samplerate / 60:.0f} min in one file, at most "
+            f"{LONGEST_S / 60:.0f} min are read; cut it into clips of about 10 s"
+        )
 
 
 def _wav_data_bytes(content: bytes) -> tuple[int, int]:
@@ -222,14 +226,6 @@ def _has_its_last_page(content: bytes) -> bool:
         return False
     n_segments = page[26]
     return bool(page[5] & 4) and len(page) >= 27 + n_segments + sum(page[27 : 27 + n_segments])
-
-
-def _too_long(file: soundfile.SoundFile) -> str:
-    return (
-        f"longer than {LONGEST_S / 60:.0f} min in one file"
-        + (f" ({file.frames / file.samplerate / 60:.0f} min)" if file.frames < 2**62 else "")
-        + "; cut it into clips of about 10 s"
-    )
 
 
 def _not_a_recording(content: bytes, error: Exception) -> str:

@@ -177,7 +177,7 @@ def test_a_truncated_rf64_is_refused(tmp_path):
         load(path)
 
 
-@pytest.mark.parametrize("ending", ["flac", "ogg"])
+@pytest.mark.parametrize("ending", ["flac", "ogg", "mp3"])
 @pytest.mark.parametrize("share", [0.5, 0.97])
 def test_a_truncated_compressed_file_is_refused(ending, share, tmp_path):
     path = tmp_path / f"clip.{ending}"
@@ -185,6 +185,27 @@ def test_a_truncated_compressed_file_is_refused(ending, share, tmp_path):
     os.truncate(path, int(path.stat().st_size * share))
 
     with pytest.raises(ClipError, match=r"truncated|not a readable recording"):
+        load(path)
+
+
+def test_an_ogg_file_that_ends_between_two_pages_is_refused(tmp_path):
+    path = tmp_path / "clip.ogg"
+    soundfile.write(path, noise(10 * RATE), RATE)
+    os.truncate(path, path.read_bytes().rindex(b"OggS"))
+
+    with pytest.raises(ClipError, match="truncated: the Ogg page that ends it is missing"):
+        load(path)
+
+
+def test_a_streamed_flac_without_a_length_says_what_to_do(tmp_path):
+    path = tmp_path / "clip.flac"
+    soundfile.write(path, noise(), RATE)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # the 36 bits of STREAMINFO that tell the number of samples
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+
+    with pytest.raises(ClipError, match="does not tell how long it is; write it anew"):
         load(path)
 
 
@@ -348,6 +369,19 @@ def test_denoising_removes_the_steady_and_keeps_the_passing(tmp_path):
     assert spectrum[6_000] > 0.9 * before[6_000]
 
 
+def test_denoising_is_as_defined(tmp_path):
+    path = tmp_path / "clip.wav"
+    samples = noise(2 * RATE)
+    soundfile.write(path, samples, RATE, "FLOAT")
+
+    spectrum = librosa.stft(samples, n_fft=1024, hop_length=256)
+    left = np.abs(spectrum) - np.median(np.abs(spectrum), axis=1, keepdims=True)
+    expected = librosa.istft(
+        np.maximum(left, 0) * np.exp(1j * np.angle(spectrum)), hop_length=256, length=len(samples)
+    )
+    np.testing.assert_allclose(load(path, denoise=True).waveform, expected, atol=1e-6)
+
+
 def test_the_steps_come_in_the_documented_order(tmp_path):
     path = tmp_path / "clip.wav"
     samples = noise(2 * RATE)
@@ -397,7 +431,7 @@ def test_three_hours_in_one_file_are_refused_before_they_are_read(tmp_path):
 def test_eleven_minutes_are_refused_and_ten_are_not(tmp_path):
     path = tmp_path / "clip.flac"
     soundfile.write(path, np.zeros(11 * 60 * 8_000, np.float32), 8_000)
-    with pytest.raises(ClipError, match=r"longer than 10 min in one file \(11 min\); cut it"):
+    with pytest.raises(ClipError, match="11 min in one file, at most 10 min are read; cut it"):
         load(path)
 
     soundfile.write(path, np.zeros(int(LONGEST_S) * 8_000, np.float32), 8_000)
@@ -409,7 +443,7 @@ def test_a_stream_of_unknown_length_is_bounded_too(tmp_path):
     soundfile.write(path, np.zeros(11 * 60 * 4_000, np.float32), 4_000, "PCM_U8")
     rewrite_data_size(path, 0xFFFFFFFF)
 
-    with pytest.raises(ClipError, match="longer than 10 min in one file"):
+    with pytest.raises(ClipError, match="11 min in one file"):
         load(path)
 
 

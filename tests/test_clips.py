@@ -167,6 +167,22 @@ def test_supplemental_clips_of_2025_are_left_out_and_said(tmp_path):
     assert found.remarks == ("3 supplemental clips belong to no split and are not used",)
 
 
+@pytest.mark.parametrize(
+    "name", ["section_00_source_train_normal_0000x.wav", "section_00_train.wav"]
+)
+def test_a_name_that_is_almost_a_section_is_not(name, tmp_path):
+    found = find_clips(fill(tmp_path, [*YEARS["dcase2022"], f"fan/train/{name}"]))
+
+    assert [skipped.key for skipped in found.skipped] == [f"fan/train/{name}"]
+
+
+def test_clips_are_in_the_order_of_their_keys_however_folders_lie(tmp_path):
+    keys = [f"{kind}/train/normal_id_00_00000000.wav" for kind in ("a", "a b", "a-b", "B", "é")]
+    found = find_clips(fill(tmp_path, keys))
+
+    assert [clip.key for clip in found.clips] == sorted(keys)
+
+
 def test_a_domain_that_contradicts_its_folder_is_refused(tmp_path):
     stray = "fan/source_test/section_00_target_test_normal_0000_x.wav"
     fill(tmp_path, [*YEARS["dcase2021"], stray])
@@ -199,6 +215,15 @@ def test_mimii_signal_to_noise_ratios_are_machines_of_their_own(as_unpacked, tmp
     assert Counter(clip.machine_type for clip in found.clips) == dict.fromkeys(ratios, 7)
     assert len(find_clips(tmp_path, machines=["fan"]).clips) == 21
     assert len(find_clips(tmp_path, machines=["0_dB_fan"]).clips) == 7
+
+
+@pytest.mark.parametrize(
+    "stray", ["fan/id_00b/normal/00000000.wav", "fan/id_00/abnormal 2/00000000.wav"]
+)
+def test_a_folder_that_is_almost_mimii_is_not(stray, tmp_path):
+    found = find_clips(fill(tmp_path, [*MIMII, stray]))
+
+    assert [skipped.key for skipped in found.skipped] == [stray]
 
 
 def test_mimii_without_normals_left_to_train_on_is_an_error_of_that_machine_only(tmp_path):
