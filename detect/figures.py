@@ -6,7 +6,6 @@ page draws the same numbers by itself.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ KINDS = ("normal", "anomalous", "unknown")
 COLOURS = {"normal": "#2f74b5", "anomalous": "#d9642c", "unknown": "#8a8f98"}
 DRAWN_AT_MOST = 24
 N_BINS = 24
-WIDE_RANGE = 20.0  # from lowest to highest score; beyond it the axis is logarithmic
+WIDE_RANGE = 8.0  # from lowest to highest score; beyond it the axis is logarithmic
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,8 @@ class MachineScores:
         return f"{self.machine_type} {self.machine_id}".strip()
 
     def of(self, label: str) -> Array:
-        return self.scores[np.array(self.labels) == label]
+        values: Array = self.scores[np.array(self.labels) == label]
+        return values
 
     @property
     def is_wide(self) -> bool:
@@ -60,6 +60,22 @@ class MachineScores:
         if low == high:
             low, high = low - 0.5, high + 0.5
         return np.linspace(low, high, n_bins + 1)
+
+    def ticks(self) -> Array:
+        """Round scores to mark on the axis."""
+        from matplotlib.ticker import LogLocator, MaxNLocator
+
+        edges = self.edges()
+        low, high = float(edges[0]), float(edges[-1])
+        if self.is_wide:
+            subs = (
+                (1.0, 2.0, 5.0) if high < 50 * low else (1.0, 3.0) if high < 1e3 * low else (1.0,)
+            )
+            values = np.asarray(LogLocator(subs=subs, numticks=8).tick_values(low, high))
+        else:
+            values = np.asarray(MaxNLocator(4).tick_values(low, high))
+        ticks: Array = values[(values >= low) & (values <= high)]
+        return ticks
 
     def roc(self) -> tuple[Array, Array] | None:
         """Rates of false and of true alarms over all thresholds; None unless both classes exist."""
@@ -123,11 +139,12 @@ def draw_scores(path: Path, machines: Sequence[MachineScores]) -> None:
         for label in KINDS:
             values = machine.of(label)
             if len(values):
-                axis.hist(
-                    values, machine.edges(), color=COLOURS[label], alpha=0.6, label=label, lw=0
-                )
+                edges = machine.edges().tolist()
+                axis.hist(values, edges, color=COLOURS[label], alpha=0.6, label=label, lw=0)
         if machine.is_wide:
             axis.set_xscale("log")
+        axis.set_xticks(machine.ticks(), [f"{tick:g}" for tick in machine.ticks()])
+        axis.set_xticks([], minor=True)
         auc = machine.result.auc if machine.result else None
         axis.set_title(machine.name + ("" if auc is None else f"   AUC {auc:.3f}"), fontsize=10)
         axis.set_xlabel("anomaly score", fontsize=8)
@@ -166,7 +183,7 @@ def _subplots(
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
@@ -174,6 +191,6 @@ def _subplots(
 
 
 def _save(figure: Any, path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    figure.savefig(temporary, dpi=110, format="png")
-    os.replace(temporary, path)
+    partial = path.with_name(f".{path.name}.partial")
+    figure.savefig(partial, dpi=110, format="png")
+    partial.replace(path)

@@ -1,0 +1,252 @@
+"""The report of a run: one file that needs nothing else, and says what results.csv says."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from detect.evaluate import ClipTable, DetectorChoice, fit_and_score, out_of_fold, results, units
+from detect.figures import DRAWN_AT_MOST, draw_roc, draw_scores, machine_scores
+from detect.page import CLIPS_LISTED, Run, write_leaderboard, write_report
+from detect.report import leaderboard_entry, write_results
+
+HOSTILE = '<script>alert("1")</script>&amp;\' "x'
+VOID = {"meta", "link", "br", "hr", "img", "input", "rect", "line", "path"}
+
+
+class Page(HTMLParser):
+    """Read a page as a browser would, and complain of tags that do not match."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.tags, self.links, self.cells, self.text = [], [], [], {}, []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append(tag)
+        self.links += [v for k, v in attrs.items() if k in ("href", "src", "xlink:href", "action")]
+        if tag not in VOID:
+            self.open.append(tag)
+        if "data-machine" in attrs:
+            self.machine = attrs["data-machine"]
+        self.column = attrs.get("data-column")
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+        if getattr(self, "column", None) and getattr(self, "machine", None):
+            self.cells.setdefault((self.machine, self.column), data)
+
+
+def make_run(n_machines=2, *, labels=("normal", "anomalous"), machine_type="fan", **more):
+    rng = np.random.default_rng(0)
+    rows, vectors = [], {}
+    for m in range(n_machines):
+        for split, label, n in (("train", "normal", 20), *(("test", each, 10) for each in labels)):
+            for i in range(n):
+                key = f"{machine_type}/{split}/{label}_id_{m:02d}_{i:08d}.wav"
+                rows.append((key, machine_type, f"id_{m:02d}", split, label))
+                vectors[key] = rng.normal(size=4) + 1.5 * (label == "anomalous")
+    table = ClipTable(*zip(*rows, strict=True))
+    choice = DetectorChoice("mahalanobis")
+
+    def read(keys):
+        return np.stack([vectors[key] for key in keys])
+
+    scores = [fit_and_score(unit, read, choice) for unit in units(table)]
+    training = {unit.name: out_of_fold(unit, read, choice) for unit in units(table)}
+    run = Run(
+        **{
+            "title": "logmel mahalanobis",
+            "table": table,
+            "scores": scores,
+            "results": results(table, scores, n_bootstrap=20),
+            "training_scores": training,
+            **more,
+        }
+    )
+    return run, read, choice
+
+
+def written(folder, run):
+    return Page(write_report(folder, run).read_text(encoding="utf-8"))
+
+
+def test_report_is_one_file_that_fetches_nothing(tmp_path):
+    run, *_ = make_run()
+
+    text = write_report(tmp_path, run).read_text(encoding="utf-8")
+
+    page = Page(text)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert not {"script", "link", "img", "iframe", "object", "embed"} & set(page.tags)
+    assert page.links == []
+    assert not re.search(r"https?:|url\(|@import", text)
+
+
+def test_report_says_what_results_csv_says(tmp_path):
+    run, *_ = make_run(3)
+    write_results(tmp_path, run.results)
+
+    page = written(tmp_path, run)
+
+    with (tmp_path / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    for row in rows:
+        machine = f"{row['machine_type']} {row['machine_id']}"
+        for column in ("auc", "pauc"):
+            assert float(page.cells[machine, column]) == pytest.approx(float(row[column]), abs=6e-4)
+
+
+def test_report_ranks_the_most_anomalous_clips_first(tmp_path):
+    run, *_ = make_run(1)
+
+    text = "".join(written(tmp_path, run).text)
+
+    fitted = run.scores[0]
+    order = np.argsort(-fitted.scores)[:CLIPS_LISTED]
+    names = [fitted.unit.test_keys[i].rpartition("/")[2] for i in order]
+    places = [text.index(name) for name in names]
+    assert places == sorted(places)
+
+
+def test_hostile_names_are_shown_and_never_obeyed(tmp_path):
+    run, *_ = make_run(
+        machine_type=HOSTILE,
+        title=HOSTILE,
+        warnings=[HOSTILE],
+        errors=[(HOSTILE, HOSTILE)],
+        settings={HOSTILE: HOSTILE},
+        facts={HOSTILE: HOSTILE},
+        data_root=None,
+    )
+
+    page = written(tmp_path, run)
+
+    assert "script" not in page.tags
+    assert HOSTILE in "".join(page.text)
+
+
+def test_clips_lead_to_their_recordings(tmp_path):
+    run, *_ = make_run(1, data_root=tmp_path / "my data#1")
+
+    links = written(tmp_path, run).links
+
+    root = tmp_path.absolute().as_uri()
+    assert len(links) >= CLIPS_LISTED
+    assert all(link.startswith(f"{root}/my%20data%231/fan/t") for link in links)
+
+
+@pytest.mark.parametrize("labels", [("unknown",), ("normal",), ("anomalous",)])
+def test_without_both_classes_there_are_scores_and_the_reason_for_no_auc(tmp_path, labels):
+    run, *_ = make_run(labels=labels)
+
+    text = "".join(written(tmp_path, run).text)
+    drawn = draw_roc(tmp_path / "roc.png", machine_scores(run.table, run.scores, run.results))
+
+    assert "no ROC curve" in text
+    assert run.results[0].note in text
+    assert "Most anomalous clips" in text
+    assert not drawn
+    assert not (tmp_path / "roc.png").exists()
+
+
+def test_an_odd_training_clip_is_pointed_out(tmp_path):
+    run, *_ = make_run(1)
+    odd = run.training_scores["fan id_00"].copy()
+    odd[7] = 1e4
+    calm = {"fan id_00": np.linspace(1, 2, len(odd))}
+
+    pages = [
+        "".join(written(tmp_path, make_run(1, training_scores=scores)[0]).text)
+        for scores in ({"fan id_00": odd}, calm, {})
+    ]
+
+    heading = "Training clips unlike the rest"
+    assert pages[0].index("normal_id_00_00000007.wav", pages[0].index(heading))
+    assert heading not in pages[1] + pages[2]
+
+
+def test_warnings_and_clips_left_out_are_on_the_page(tmp_path):
+    run, *_ = make_run(warnings=["random weights: no claim"], errors=[("a.wav", "0 bytes")])
+
+    text = "".join(written(tmp_path, run).text)
+
+    assert "random weights: no claim" in text
+    assert "a.wav" in text
+    assert "0 bytes" in text
+
+
+def test_very_many_machines_stay_one_readable_page(tmp_path):
+    run, *_ = make_run(DRAWN_AT_MOST + 6)
+
+    page = written(tmp_path, run)
+
+    assert page.tags.count("article") == DRAWN_AT_MOST
+    assert f"the {DRAWN_AT_MOST} of {DRAWN_AT_MOST + 6} machines" in "".join(page.text)
+
+
+def test_equal_scores_are_drawn(tmp_path):
+    run, *_ = make_run(1)
+    flat = [type(s)(s.unit, np.zeros(len(s.scores)), s.detector, 0.0) for s in run.scores]
+    run, *_ = make_run(1, scores=flat, results=results(run.table, flat, n_bootstrap=5))
+
+    machines = machine_scores(run.table, run.scores, run.results)
+    written(tmp_path, run)
+    draw_scores(tmp_path / "scores.png", machines)
+
+    assert (tmp_path / "scores.png").stat().st_size > 1000
+
+
+def test_figures_are_png(tmp_path):
+    run, *_ = make_run()
+    machines = machine_scores(run.table, run.scores, run.results)
+    draw_scores(tmp_path / "scores.png", machines)
+    assert draw_roc(tmp_path / "roc.png", machines)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["roc.png", "scores.png"]
+    for path in tmp_path.iterdir():
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_leaderboard_shows_every_combination_and_why_one_is_missing(tmp_path):
+    run, *_ = make_run()
+    entries = [
+        leaderboard_entry(
+            run.results, encoder="logmel", pooling=pooling, detector=detector, folder=f"{i} #a"
+        )
+        for i, (pooling, detector) in enumerate([("mean", "knn"), ("mean", "gmm"), ("max", "knn")])
+    ]
+    entries.append({"encoder": "mfcc", "pooling": "max", "detector": "gmm", "error": HOSTILE})
+
+    text = write_leaderboard(tmp_path, entries, title=HOSTILE).read_text(encoding="utf-8")
+
+    page = Page(text)
+    assert "script" not in page.tags
+    assert HOSTILE in "".join(page.text)
+    assert page.links.count("0%20%23a/report.html") == 2
+    assert "".join(page.text).count(f"{entries[0]['auc_mean']:.3f}") >= 2 * 3
+    assert not re.search(r"https?:|url\(", text)
+
+
+def test_results_json_and_page_count_the_same_machines(tmp_path):
+    run, *_ = make_run(4)
+    write_results(tmp_path, run.results)
+
+    machines = {machine for machine, _ in written(tmp_path, run).cells}
+
+    rows = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert machines == {f"{row['machine_type']} {row['machine_id']}" for row in rows}
