@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any, Literal
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -352,7 +353,9 @@ def _of_machine(
         note = "no labels" if not labelled else f"{n_normal} normal, {n_anomalous} anomalous"
         result = Result(*machine, *counts, n_unlabelled=n_unlabelled, note=note)
         return result, _Rated(truth, values, None)
-    drawn = metrics.resample(truth, values, n_resamples=n_bootstrap, seed=seed)
+    # machines resample apart, or their mean would not be steadier than each of them
+    own_seed = [seed, crc32(" ".join(machine).encode())]
+    drawn = metrics.resample(truth, values, n_resamples=n_bootstrap, seed=own_seed)
     by_domain: dict[str, Any] = {}
     domains = [table.domain[i] for i, _ in labelled]
     if any(domains):

@@ -39,7 +39,11 @@ class Resampled:
 
 
 def resample(
-    is_anomalous: ArrayLike, scores: ArrayLike, *, n_resamples: int = 1000, seed: int = 0
+    is_anomalous: ArrayLike,
+    scores: ArrayLike,
+    *,
+    n_resamples: int = 1000,
+    seed: int | Sequence[int] = 0,
 ) -> Resampled:
     """Compute AUC and pAUC of resamples that keep the counts of both classes."""
     truth, values = _checked(is_anomalous, scores)
