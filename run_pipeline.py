@@ -30,7 +30,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from detect import DETECTORS
+from detect import DETECTORS, detector_options
 from embed import ENCODERS, POOLINGS, make_encoder, make_pooling
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from detect.evaluate import ClipTable, DetectorChoice, FitUnit, Result, Scores
     from embed.clips import DataSet
     from embed.encoder import Encoder
+    from embed.pooling import Pooling
 
 DONE, FAILED, USAGE, CLIPS_LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -357,10 +358,9 @@ def _combinations(settings: Settings) -> tuple[list[Combination], list[tuple[str
     for encoder, detector in itertools.product(encoders, detectors):
         natural = {"sequences": "frames", "bands": "bands"}.get(DETECTORS[detector].takes)
         for pooling in poolings or [natural or _encoder_class(encoder).default_pooling]:
-            reason = _refusal(settings, encoder, pooling, detector)
             for options, seed in itertools.product(_swept(settings, detector), seeds):
                 combination = Combination(encoder, pooling, detector, options, seed)
-                if reason:
+                if reason := _refusal(settings, combination):
                     refused.append((combination.name, reason))
                 else:
                     wanted.append(combination)
@@ -369,14 +369,18 @@ def _combinations(settings: Settings) -> tuple[list[Combination], list[tuple[str
     return wanted, refused
 
 
-def _refusal(settings: Settings, encoder: str, pooling: str, detector: str) -> str:
-    """Say why the three do not go together, or "" where they do."""
+def _refusal(settings: Settings, made: Combination) -> str:
+    """Say why its three parts do not go together, or "" where they do."""
+    encoder, pooling, detector = made.encoder, made.pooling, made.detector
+    for option in {**_set_options(settings, "detector", detector), **dict(made.options)}:
+        if option not in (known := detector_options(detector)):
+            raise UsageError(f"{detector} has no option {option!r}; it has {', '.join(known)}")
     gives = {"frames": "sequences", "bands": "bands"}.get(pooling, "vectors")
     takes = DETECTORS[detector].takes
     if gives != takes:
         return f"--detector {detector} takes {takes}, --pooling {pooling} gives {gives}"
-    made = _make_encoder(settings, encoder, "cpu")
-    return made.refuses(make_pooling(pooling, **_set_options(settings, "pooling", pooling)))
+    network = _make_encoder(settings, encoder, "cpu")
+    return network.refuses(_make_pooling(settings, pooling))
 
 
 def _names(text: str, registry: Mapping[str, Any], kind: str) -> list[str]:
@@ -449,8 +453,15 @@ def _make_encoder(settings: EmbedSettings | Settings, name: str, device: str) ->
         return make_encoder(
             name, device=device, **{**options, **_set_options(settings, "encoder", name)}
         )
-    except TypeError as error:
-        raise UsageError(f"--set {name}: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from None
+
+
+def _make_pooling(settings: EmbedSettings | Settings, name: str) -> Pooling:
+    try:
+        return make_pooling(name, **_set_options(settings, "pooling", name))
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from None
 
 
 def _weights_of(text: str, encoder: str) -> str:
@@ -639,10 +650,13 @@ def _progress(
 
 
 def _find_clips(settings: EmbedSettings | Settings) -> DataSet:
-    from embed.clips import find_clips
+    from embed.clips import UnknownMachine, find_clips
 
-    machines, ids = _split(settings.machine), _split(settings.ids)
-    return find_clips(_data_root(settings), machines, ids)
+    root = _data_root(settings)
+    try:
+        return find_clips(root, _split(settings.machine), _split(settings.ids))
+    except UnknownMachine as error:
+        raise UsageError(str(error)) from None
 
 
 def _split(text: str) -> list[str]:
@@ -726,7 +740,7 @@ def _embed(
     from embed.encoder import configuration, fingerprint
 
     encoders = [_make_encoder(settings, name, device) for device in _devices(settings)]
-    poolings = [make_pooling(p, **_set_options(settings, "pooling", p)) for p in pooling_names]
+    poolings = [_make_pooling(settings, p) for p in pooling_names]
     for pooling in poolings:
         if reason := encoders[0].refuses(pooling):
             raise UsageError(f"--encoder {name} --pooling {pooling.name}: {reason}")
@@ -1041,7 +1055,7 @@ def _print_outcomes(
         name, rows = outcomes[0].combination.name, outcomes[0].results
         _print_tables(rows, name, year=dataset.year)
         if outcomes[0].reason:
-            messages.print(f"[red]failed:[/] {escape(outcomes[0].reason)}")
+            messages.print(f"[red]error:[/] {escape(outcomes[0].reason)}")
 
 
 def _print_tables(
