@@ -655,7 +655,7 @@ def _find_clips(settings: EmbedSettings | Settings) -> DataSet:
     root = _data_root(settings)
     try:
         return find_clips(root, _split(settings.machine), _split(settings.ids))
-    except UnknownMachine as error:
+    except (FileNotFoundError, UnknownMachine) as error:
         raise UsageError(str(error)) from None
 
 
@@ -681,8 +681,6 @@ def _data_root(settings: EmbedSettings | Settings) -> Path:
                 "no data: give --data FOLDER (DCASE or MIMII layout), --data manifest.csv or "
                 "--data demo, or put the recordings in ./dev_data"
             )
-    if not root.exists():
-        raise UsageError(f"--data {root}: no such file or folder")
     return root
 
 
