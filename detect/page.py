@@ -123,17 +123,19 @@ def write_leaderboard(
 ) -> Path:
     """Write `leaderboard.html`: encoders and poolings down, detectors across, AUC as colour.
 
-    Entries are those of `leaderboard.csv`; one with a `folder` links to the report in it.
+    Entries are those of `leaderboard.csv`. One with a `folder` links to the report in it; one
+    without a detector (a `run` that was refused) is only listed, with its reason.
     """
     page = folder / "leaderboard.html"
     entries = ranked(entries)
-    rows = list(dict.fromkeys(_across(e)[0] for e in entries))
-    columns = list(dict.fromkeys(_across(e)[1] for e in entries))
+    placed = {_across(e): e for e in reversed(entries) if e.get("detector")}
+    rows = list(dict.fromkeys(_across(e)[0] for e in entries if e.get("detector")))
+    columns = list(dict.fromkeys(_across(e)[1] for e in entries if e.get("detector")))
     text = _templates().get_template("leaderboard.html.j2").render(
         title=title,
         rows=rows,
         columns=columns,
-        cells={_across(e): e for e in reversed(entries)},
+        cells=placed,
         entries=entries,
         best=next((_across(e) for e in entries if e.get("auc_mean") is not None), None),
     )  # fmt: skip
@@ -186,11 +188,11 @@ def _across(entry: Mapping[str, Any]) -> tuple[str, str]:
     names = {
         name: str(value)
         for name, value in entry.items()
-        if name not in ("note", "error", "folder", "encoder", "pooling", "detector")
+        if name not in ("note", "error", "folder", "run", "encoder", "pooling", "detector")
         and not name.startswith(("auc_", "pauc_"))
         and value not in (None, "")
     }
-    row = " · ".join(str(entry[n]) for n in ("encoder", "pooling") if entry.get(n))
+    row = " · ".join(str(entry[n]) for n in ("encoder", "pooling", "run") if entry.get(n))
     more = [f"{name} {value}" for name, value in names.items()]
     return row, " · ".join([str(entry.get("detector", "")), *more])
 
