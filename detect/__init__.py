@@ -22,7 +22,7 @@ Takes = Literal["vectors", "sequences", "bands"]
 class Row:
     """One entry of the registry: where the class is, what it is, what it takes and gets.
 
-    `scale`: a ColumnScaler stands before it unless the user says otherwise. `needs_ids`: it
+    `scale`: a ColumnScaler may stand before it. `needs_ids`: it
     learns to tell the machine IDs of a type apart, so it is fitted per type, with
     y = machine IDs, and scores with them too.
     """
@@ -50,9 +50,128 @@ DETECTORS: dict[str, Row] = {
     "gmm": Row("detect.mixture:GMM", "Gaussian mixture with full covariances"),
     "lof": Row("detect.distance:LOF", "local outlier factor against the training clips"),
     "iforest": Row("sklearn.ensemble:IsolationForest", "isolation forest"),
+    "pca": Row("detect.subspace:PCAResidual", "distance from the principal subspace"),
+    "twfr_gmm": Row(
+        "detect.mixture:GMM",
+        "Gaussian mixture rated by its nearest component, as TWFR-GMM; for --pooling gwrp",
+        {"rate_by": "nearest"},
+    ),
+    "beam": Row(
+        "detect.bands:BandKNN",
+        "cosine distance to the nearest clip per frequency band",
+        takes="bands",
+        scale=False,
+    ),
+    "id_logistic": Row(
+        "detect.identity:IDClassifier",
+        "logistic regression that tells machine IDs apart; needs two or more",
+        {"network": "logistic"},
+        needs_ids=True,
+    ),
+    "id_mlp": Row(
+        "detect.identity:IDClassifier",
+        "small network that tells machine IDs apart; needs two or more",
+        {"network": "mlp"},
+        needs_ids=True,
+    ),
+    "id_mahalanobis": Row(
+        "detect.identity:IDClassifier",
+        "distance from the own machine ID in that network's features; needs two or more IDs",
+        {"network": "mlp", "rate_by": "mahalanobis"},
+        needs_ids=True,
+    ),
     "mlp": Row("detect.autoencoder:Autoencoder", "dense autoencoder", {"network": "mlp"}),
     "unet": Row(
         "detect.autoencoder:Autoencoder", "dense autoencoder with skips", {"network": "unet"}
+    ),
+    "official_ae": Row(
+        "detect.stacked_frames:OfficialAE",
+        "DCASE's baseline autoencoder of 5 stacked frames",
+        takes="sequences",
+    ),
+    "official_mahalanobis": Row(
+        "detect.stacked_frames:OfficialAE",
+        "DCASE's baseline, Mahalanobis distance of what it gets wrong",
+        {"score": "mahalanobis"},
+        takes="sequences",
+    ),
+    "frames_vae": Row(
+        "detect.stacked_frames:FramesVAE",
+        "variational autoencoder of 5 stacked frames",
+        takes="sequences",
+    ),
+    "frames_vae_bn": Row(
+        "detect.stacked_frames:FramesVAE",
+        "the same with BatchNorm between its layers and on its output",
+        {"batchnorm": True},
+        takes="sequences",
+    ),
+    "mel_mlp_ae": Row(
+        "detect.images:FlattenedAE",
+        "deep dense autoencoder of the flattened spectrogram, 256 at its narrowest",
+        {"hidden": (4096, 2048, 1024, 512, 256)},
+        takes="sequences",
+    ),
+    "fc_ae": Row(
+        "detect.images:FlattenedAE",
+        "dense autoencoder of the flattened spectrogram, 64 at its narrowest",
+        takes="sequences",
+    ),
+    "fc_vae": Row(
+        "detect.images:FlattenedVAE",
+        "dense variational autoencoder of the flattened spectrogram",
+        takes="sequences",
+    ),
+    "conv_vae": Row(
+        "detect.images:ConvVAE",
+        "convolutional variational autoencoder of the spectrogram",
+        takes="sequences",
+    ),
+    "mel_conv_ae": Row(
+        "detect.images:StridedConvAE",
+        "convolutional autoencoder with strides; scales to 0..1 itself",
+        takes="sequences",
+        scale=False,
+    ),
+    "conv_ae": Row(
+        "detect.images:PooledConvAE",
+        "convolutional autoencoder with max-pooling; scales to 0..1 itself",
+        takes="sequences",
+        scale=False,
+    ),
+    "cnn_svdd": Row(
+        "detect.images:SVDDAutoencoder",
+        "convolutional autoencoder, its latent map drawn to one centre (Deep SVDD)",
+        takes="sequences",
+    ),
+    "cnn_svdd_l2": Row(
+        "detect.images:SVDDAutoencoder",
+        "the same with 0.002 times the sum of squared parameters in its loss",
+        {"l2": 0.002},
+        takes="sequences",
+    ),
+    "resnet50_cnn": Row(
+        "detect.images:ResNetAutoencoder",
+        "frozen ImageNet ResNet50 and a CNN decoder; takes its weights as a folder",
+        takes="sequences",
+        scale=False,
+    ),
+    "lstm_predictor": Row(
+        "detect.recurrent:LSTMPredictor",
+        "LSTM that predicts the next frame from ten; scales to 0..1 itself",
+        takes="sequences",
+        scale=False,
+    ),
+    "gru_ae": Row(
+        "detect.recurrent:GRUWindows",
+        "GRU autoencoder of windows of ten frames; scales to 0..1 itself",
+        takes="sequences",
+        scale=False,
+    ),
+    "lstm_ae": Row(
+        "detect.recurrent:LSTMClips",
+        "LSTM autoencoder of whole clips, of any length",
+        takes="sequences",
     ),
 }
 
@@ -68,12 +187,12 @@ def detector_options(name: str) -> tuple[str, ...]:
 
 
 def make_detector(
-    name: str, *, scaler: str | None = None, seed: int = 0, **options: Any
+    name: str, *, scaler: str = "standard", seed: int = 0, **options: Any
 ) -> Detector:
     """Build a fresh detector, its scaler in front of it.
 
-    `scaler` is "standard" or "none"; None means what the detector's row says. Unknown options
-    are a ValueError.
+    `scaler` is "standard" (unless the detector's row wants its input as it is) or "none".
+    Unknown options are a ValueError.
     """
     from inspect import signature
 
@@ -81,7 +200,7 @@ def make_detector(
 
     from detect.scaler import ColumnScaler
 
-    if scaler not in ("standard", "none", None):
+    if scaler not in ("standard", "none"):
         raise ValueError(f"There is no scaler {scaler!r}; it is standard or none")
     row = DETECTORS[name]
     known = detector_options(name)
@@ -94,6 +213,6 @@ def make_detector(
     if "random_state" in signature(cls.__init__).parameters:
         options["random_state"] = seed
     steps: list[tuple[str, Any]] = [(name, cls(**{**row.options, **options}))]
-    if scaler == "standard" or (scaler is None and row.scale):
+    if scaler == "standard" and row.scale:
         steps.insert(0, ("scaler", ColumnScaler()))
     return Pipeline(steps)  # type: ignore[no-any-return]

@@ -52,7 +52,8 @@ class SequenceDetector(BaseEstimator, ABC):  # type: ignore[misc]
             raise ValueError(
                 f"{type(self).__name__} needs 2 training clips, one of them held out; got {len(X)}"
             )
-        self.n_features_in_ = X.shape[2]
+        self._learn_shape(X)
+        X = self._chosen(X)
         if self.unit_range:
             self.low_, self.range_ = _low_and_range(X)
         clips = torch.from_numpy(self._scaled(X))
@@ -71,6 +72,13 @@ class SequenceDetector(BaseEstimator, ABC):  # type: ignore[misc]
             )
         with seeded(0), torch.no_grad():
             return np.array([-self._anomaly(clip) for clip in self._clips(X)])
+
+    def _learn_shape(self, X: Sequences) -> None:
+        self.n_features_in_ = X.shape[2]
+
+    def _chosen(self, X: Sequences) -> Sequences:
+        """Choose the frames of clips (n_clips, n_frames, dim) that the network sees."""
+        return X
 
     def _train(self, clips: Tensor, seed: int) -> None:
         """Build and train `network_` on clips (n_clips, n_frames, dim)."""
@@ -117,7 +125,7 @@ class SequenceDetector(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _clips(self, X: Sequences) -> Iterator[Tensor]:
         for clip, n_frames in zip(X, lengths(X), strict=True):
-            yield torch.from_numpy(self._scaled(clip[:n_frames]))
+            yield torch.from_numpy(self._scaled(self._chosen(clip[None, :n_frames])[0]))
 
 
 def lengths(X: Sequences) -> NDArray[np.int64]:

@@ -22,6 +22,12 @@ from detect.evaluate import (
 from detect.training_clips import unlike_the_rest
 
 QUICK = {"epochs": 3}
+SMALL = {
+    "mel_mlp_ae": {"hidden": (32, 8)},
+    "resnet50_cnn": {"weights": "random", "widths": (8, 8, 8, 8, 8)},
+    "lstm_predictor": {"hidden": 16},
+    "gru_ae": {"hidden": 16},
+}
 SHAPES = {"vectors": (6,), "sequences": (24, 6), "bands": (4, 6)}
 
 
@@ -30,7 +36,7 @@ COLUMNS = ("key", "machine_type", "machine_id", "split", "label")
 
 def quick(name):
     options = QUICK if "epochs" in detector_options(name) else {}
-    return DetectorChoice(name, options), DETECTORS[name]
+    return DetectorChoice(name, {**options, **SMALL.get(name, {})}), DETECTORS[name]
 
 
 class Embeddings:
