@@ -22,7 +22,7 @@ Takes = Literal["vectors", "sequences", "bands"]
 class Row:
     """One entry of the registry: where the class is, what it is, what it takes and gets.
 
-    `scale`: a ColumnScaler may stand before it. `needs_ids`: it
+    `scale`: a ColumnScaler stands before it unless the user says otherwise. `needs_ids`: it
     learns to tell the machine IDs of a type apart, so it is fitted per type, with
     y = machine IDs, and scores with them too.
     """
@@ -92,7 +92,7 @@ DETECTORS: dict[str, Row] = {
     "official_mahalanobis": Row(
         "detect.stacked_frames:OfficialAE",
         "DCASE's baseline, Mahalanobis distance of what it gets wrong",
-        {"score": "mahalanobis"},
+        {"rate_by": "mahalanobis"},
         takes="sequences",
     ),
     "frames_vae": Row(
@@ -187,12 +187,12 @@ def detector_options(name: str) -> tuple[str, ...]:
 
 
 def make_detector(
-    name: str, *, scaler: str = "standard", seed: int = 0, **options: Any
+    name: str, *, scaler: str | None = None, seed: int = 0, **options: Any
 ) -> Detector:
     """Build a fresh detector, its scaler in front of it.
 
-    `scaler` is "standard" (unless the detector's row wants its input as it is) or "none".
-    Unknown options are a ValueError.
+    `scaler` is "standard" or "none"; None means what the detector's row says. Unknown options
+    are a ValueError.
     """
     from inspect import signature
 
@@ -200,7 +200,7 @@ def make_detector(
 
     from detect.scaler import ColumnScaler
 
-    if scaler not in ("standard", "none"):
+    if scaler not in ("standard", "none", None):
         raise ValueError(f"There is no scaler {scaler!r}; it is standard or none")
     row = DETECTORS[name]
     known = detector_options(name)
@@ -213,6 +213,6 @@ def make_detector(
     if "random_state" in signature(cls.__init__).parameters:
         options["random_state"] = seed
     steps: list[tuple[str, Any]] = [(name, cls(**{**row.options, **options}))]
-    if scaler == "standard" and row.scale:
+    if scaler == "standard" or (scaler is None and row.scale):
         steps.insert(0, ("scaler", ColumnScaler()))
     return Pipeline(steps)  # type: ignore[no-any-return]

@@ -86,18 +86,18 @@ class FlattenedAE(ImageDetector):
 class VariationalImages(ImageDetector, ABC):
     """The latent mean stands for the draw when clips are rated.
 
-    `score` is "reconstruction" (mean squared error) or "elbo" (with 2 beta KL / dim). The loss is
+    `rate_by` is "reconstruction" (mean squared error) or "elbo" (with 2 beta KL / dim). The loss is
     mean squared error + 2 beta KL / dim; see docs/systems.md for what a strong beta does.
     """
 
     beta: float = 1.0
-    score: str = "reconstruction"
+    rate_by: str = "reconstruction"
 
     def _loss(self, network: nn.Module, batch: Tensor) -> Tensor:
         return negative_elbo(network, batch, self.beta)
 
     def _anomaly(self, clip: Tensor) -> float:
-        if self.score == "elbo":
+        if self.rate_by == "elbo":
             return self._loss(self.network_, clip[None]).item()
         return super()._anomaly(clip)
 
@@ -106,8 +106,8 @@ class VariationalImages(ImageDetector, ABC):
 
     def _learn_shape(self, X: Sequences) -> None:
         super()._learn_shape(X)
-        if self.score not in ("reconstruction", "elbo"):
-            raise ValueError(f"score is reconstruction or elbo; got {self.score!r}")
+        if self.rate_by not in ("reconstruction", "elbo"):
+            raise ValueError(f"rate_by is reconstruction or elbo; got {self.rate_by!r}")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

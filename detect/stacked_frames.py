@@ -52,7 +52,7 @@ class StackedFrames(SequenceDetector):
 class OfficialAE(StackedFrames):
     """The baseline of DCASE: dense, 128 x 4, a bottleneck of 8, 128 x 4, BatchNorm and ReLU.
 
-    `score` is "mse", "mahalanobis" (mean over the stacks of their residuals' squared distance
+    `rate_by` is "mse", "mahalanobis" (mean over the stacks of their residuals' squared distance
     under the covariance of the training normals' residuals) or "mahalanobis_of_mean" (distance
     of the clip's mean residual, as the official code takes it).
     """
@@ -61,12 +61,12 @@ class OfficialAE(StackedFrames):
     batch_size: int = 512
     hidden: tuple[int, ...] = (128, 128, 128, 128)
     bottleneck: int = 8
-    score: str = "mse"
+    rate_by: str = "mse"
 
     def _network(self, clips: Tensor) -> nn.Module:
-        if self.score not in ("mse", "mahalanobis", "mahalanobis_of_mean"):
+        if self.rate_by not in ("mse", "mahalanobis", "mahalanobis_of_mean"):
             raise ValueError(
-                f"score is mse, mahalanobis or mahalanobis_of_mean; got {self.score!r}"
+                f"rate_by is mse, mahalanobis or mahalanobis_of_mean; got {self.rate_by!r}"
             )
         dim = self.frames * clips.shape[2]
         layers: list[nn.Module] = []
@@ -76,7 +76,7 @@ class OfficialAE(StackedFrames):
 
     def _train(self, clips: Tensor, seed: int) -> None:
         super()._train(clips, seed)
-        if self.score != "mse":
+        if self.rate_by != "mse":
             self.factor_ = self._residual_factor(clips)
 
     @torch.no_grad()
@@ -97,10 +97,10 @@ class OfficialAE(StackedFrames):
         return torch.linalg.cholesky(covariance + ridge * torch.eye(dim, dtype=torch.float64))  # type: ignore[no-any-return]
 
     def _anomaly(self, clip: Tensor) -> float:
-        if self.score == "mse":
+        if self.rate_by == "mse":
             return super()._anomaly(clip)
         residuals = self._residuals(clip).double()
-        if self.score == "mahalanobis_of_mean":
+        if self.rate_by == "mahalanobis_of_mean":
             residuals = residuals.mean(dim=0, keepdim=True)
         whitened = torch.linalg.solve_triangular(self.factor_, residuals.T, upper=False)
         return whitened.square().sum(dim=0).mean().item()  # type: ignore[no-any-return]
