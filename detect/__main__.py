@@ -24,7 +24,10 @@ def list_detectors() -> None:
 
 @app.command()
 def evaluate(
-    vectors: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="npz with train, test and is_anomalous")],
+    vectors: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="npz with train, test and is_anomalous"),
+    ],
     detector: Annotated[str, typer.Option("-d", "--detector", help="names")] = "mahalanobis",
     scaler: Annotated[str, typer.Option(help="standard or none")] = "standard",
     seed: Annotated[int, typer.Option(help="seed of everything random")] = 0,

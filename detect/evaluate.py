@@ -242,9 +242,7 @@ def _in_parts(
 
 
 def _rate(detector: Detector, name: str, X: NDArray[Any], ids: Sequence[str]) -> Array:
-    if DETECTORS[name].needs_ids:
-        return -np.asarray(detector.score_samples(X, np.array(ids)))  # type: ignore[call-arg]
-    return anomaly_scores(detector, X)
+    return anomaly_scores(detector, X, ids if DETECTORS[name].needs_ids else None)
 
 
 def out_of_fold(

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
+from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import OneClassSVM as StockOneClassSVM
@@ -13,16 +14,19 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from detect import DETECTORS, detector_options, make_detector
 from detect.autoencoder import Autoencoder
+from detect.bands import BandKNN
 from detect.detector import anomaly_scores
 from detect.distance import KNN, LOF, Mahalanobis
+from detect.identity import IDClassifier
 from detect.mixture import GMM
 from detect.ocsvm import OneClassSVM
 from detect.scaler import ColumnScaler
+from detect.subspace import PCAResidual
 
 VECTOR_DETECTORS = [
     name for name, row in DETECTORS.items() if row.takes == "vectors" and not row.needs_ids
 ]
-DETERMINISTIC = ["mahalanobis", "knn", "ocsvm", "lof"]
+DETERMINISTIC = ["mahalanobis", "knn", "ocsvm", "lof", "pca"]
 QUICK = {"mlp": {"epochs": 30}, "unet": {"epochs": 30}}
 
 
@@ -42,6 +46,9 @@ def quick(name, **options):
         GMM(rate_by="nearest"),
         Autoencoder("mlp", epochs=2),
         Autoencoder("unet", epochs=2),
+        PCAResidual(),
+        IDClassifier("logistic"),
+        IDClassifier("mlp", epochs=2),
         ColumnScaler(),
     ]
 )
@@ -198,6 +205,15 @@ class TestAgainstStock:
             ours.decision_function(test), stock.decision_function(test), atol=1e-6
         )
 
+    def test_pca_residual(self, clips):
+        X, test = clips
+        stock = PCA(0.95, svd_solver="full").fit(X)
+        rebuilt = stock.inverse_transform(stock.transform(test))
+
+        np.testing.assert_allclose(
+            -PCAResidual(0.95).fit(X).score_samples(test), np.sum((test - rebuilt) ** 2, axis=1)
+        )
+
     @pytest.mark.parametrize("n_components", [1, 2])
     def test_gmm(self, clips, n_components):
         X, test = clips
@@ -265,3 +281,71 @@ def test_sequences_are_scaled_per_feature_and_padding_counts_nowhere():
     np.testing.assert_allclose(frames.std(axis=0), [1, 1], atol=1e-6)
     assert np.isnan(scaled[1, 2]).all()
     assert scaled.dtype == np.float32
+
+
+BANDS_OF_TRAINING = np.array(
+    [[[1.0, 0], [0, 2]], [[0, 3], [0, 5]], [[1, 1], [4, 0]]]
+)  # three clips of two bands
+
+
+@pytest.mark.parametrize(("over_bands", "expected"), [("mean", 0.25), ("max", 0.5)])
+def test_beam_takes_the_nearest_clip_of_each_band(over_bands, expected):
+    # band 0 points along the third clip's; band 1 is 60 degrees from the nearest, the third's
+    clip = np.array([[[7.0, 7.0], [-np.sqrt(3), -1]]])
+    clip[0, 1] = [np.cos(np.pi / 3), -np.sin(np.pi / 3)]
+    detector = BandKNN(over_bands=over_bands).fit(BANDS_OF_TRAINING)
+
+    np.testing.assert_allclose(detector.band_distances(clip), [[0.0, 0.5]], atol=1e-12)
+    np.testing.assert_allclose(-detector.score_samples(clip), [expected])
+
+
+def test_beam_does_not_care_how_loud_a_band_is(rng):
+    X, clips = rng.normal(size=(20, 4, 6)), rng.normal(size=(5, 4, 6))
+    detector = BandKNN(k=3).fit(X)
+
+    np.testing.assert_allclose(
+        detector.score_samples(clips), detector.score_samples(clips * 10), rtol=1e-9
+    )
+
+
+def test_beam_refuses_other_bands_than_it_was_fitted_to():
+    with pytest.raises(ValueError, match=r"bands \(3, 2\); \(2, 2\) were fitted"):
+        BandKNN().fit(BANDS_OF_TRAINING).score_samples(np.zeros((1, 3, 2)))
+
+
+@pytest.mark.parametrize("name", [name for name, row in DETECTORS.items() if row.needs_ids])
+class TestDetectorsThatTellIDsApart:
+    def fitted(self, name, rng):
+        ids = np.array(["id_00", "id_02"]).repeat(40)
+        X = rng.normal(size=(80, 6)) + 3 * (ids == "id_02")[:, None]
+        return make_detector(name).fit(X, ids)
+
+    def test_a_clip_that_sounds_like_another_machine_is_more_anomalous(self, name, rng):
+        detector = self.fitted(name, rng)
+        clips = np.stack([np.zeros(6), np.full(6, 3.0)])
+
+        as_first = anomaly_scores(detector, clips, ["id_00", "id_00"])
+        as_second = anomaly_scores(detector, clips, ["id_02", "id_02"])
+
+        assert as_first[1] > as_first[0]
+        assert as_second[0] > as_second[1]
+
+    def test_one_machine_id_is_refused(self, name, rng):
+        with pytest.raises(ValueError, match="needs two or more of a type"):
+            make_detector(name).fit(rng.normal(size=(9, 3)), np.array(["id_00"] * 9))
+
+    def test_a_machine_id_that_was_not_fitted_is_refused(self, name, rng):
+        with pytest.raises(ValueError, match="id_09 is none of the machine IDs fitted: id_00"):
+            anomaly_scores(self.fitted(name, rng), np.zeros((1, 6)), ["id_09"])
+
+
+def test_the_probability_of_the_own_id_is_that_of_scikit_learns_regression(rng):
+    from sklearn.linear_model import LogisticRegression
+
+    ids = np.array(["a", "b", "c"]).repeat(20)
+    X = rng.normal(size=(60, 4)) + (ids == "b")[:, None]
+    stock = LogisticRegression(max_iter=1000).fit(X, ids).predict_log_proba(X)
+
+    scores = IDClassifier("logistic").fit(X, ids).score_samples(X, ids)
+
+    np.testing.assert_allclose(scores, stock[np.arange(60), np.arange(3).repeat(20)], rtol=1e-6)

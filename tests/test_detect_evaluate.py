@@ -21,7 +21,6 @@ from detect.evaluate import (
 )
 from detect.training_clips import unlike_the_rest
 
-QUICK = {"epochs": 3}
 SMALL = {
     "mel_mlp_ae": {"hidden": (32, 8)},
     "resnet50_cnn": {"weights": "random", "widths": (8, 8, 8, 8, 8)},
@@ -35,7 +34,8 @@ COLUMNS = ("key", "machine_type", "machine_id", "split", "label")
 
 
 def quick(name):
-    options = QUICK if "epochs" in detector_options(name) else {}
+    quickly = {"epochs": 3, "weights": "random"}
+    options = {option: quickly[option] for option in detector_options(name) if option in quickly}
     return DetectorChoice(name, {**options, **SMALL.get(name, {})}), DETECTORS[name]
 
 
