@@ -16,7 +16,7 @@ test: $(INSTALLED)
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy embed cache detect run_pipeline.py tests benchmarks
+	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
 check-slow: $(INSTALLED)

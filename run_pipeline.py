@@ -35,8 +35,8 @@ from embed import ENCODERS, POOLINGS, make_encoder, make_pooling
 
 if TYPE_CHECKING:
     import numpy as np
-    from cache.store import EmbeddingStore
 
+    from cache.store import EmbeddingStore
     from detect.evaluate import ClipTable, DetectorChoice, FitUnit, Result, Scores
     from embed.clips import DataSet
     from embed.encoder import Encoder
@@ -295,7 +295,7 @@ def embed_command(settings: EmbedSettings) -> None:
         for name, reason in unusable.items():
             messages.print(f"[red]failed:[/] {name}: {escape(reason)}")
         failed = FAILED if unusable else DONE
-        raise typer.Exit(failed or (CLIPS_LEFT_OUT if folder.n_left_out else DONE))
+        raise typer.Exit(failed or (CLIPS_LEFT_OUT if folder.left_out else DONE))
 
 
 @app.command("evaluate")
@@ -500,7 +500,7 @@ class RunFolder:
         self.path = path
         self.identity = identity
         """What an interrupted grid is recognised by; empty where there is nothing to go on with."""
-        self.n_left_out = 0
+        self.left_out: list[tuple[str, str]] = []
         self._settings = settings
 
     @classmethod
@@ -547,18 +547,23 @@ class RunFolder:
         if self.path.is_dir():
             self.log("end")
 
+    @property
+    def flags(self) -> dict[str, Any]:
+        """The settings as `config.toml` holds them, the data by its absolute path."""
+        flags = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in asdict(self._settings).items()
+        }
+        if Path(self._settings.data).exists():
+            flags["data"] = str(Path(self._settings.data).absolute())
+        return flags
+
     def make(self) -> Path:
         """Create the folder with its config.toml, re-runnable by --config."""
         import tomli_w
 
         if not (self.path / "config.toml").exists():
             self.path.mkdir(parents=True, exist_ok=True)
-            settings = {
-                name: str(value) if isinstance(value, Path) else value
-                for name, value in asdict(self._settings).items()
-            }
-            if Path(self._settings.data).exists():
-                settings["data"] = str(Path(self._settings.data).absolute())
             provenance = {
                 "version": _version(),
                 "command": " ".join(sys.argv),
@@ -567,7 +572,7 @@ class RunFolder:
                 "identity": self.identity,
             }
             (self.path / "config.toml").write_text(
-                tomli_w.dumps({"settings": settings, "provenance": provenance}), encoding="utf-8"
+                tomli_w.dumps({"settings": self.flags, "provenance": provenance}), encoding="utf-8"
             )
         return self.path
 
@@ -576,7 +581,7 @@ class RunFolder:
 
     def leave_out(self, key: str, reason: str) -> None:
         """Note, and say, that a clip is left out."""
-        self.n_left_out += 1
+        self.left_out.append((key, reason))
         self._append("errors.jsonl", {"key": key, "reason": reason})
         messages.print(f"[yellow]left out:[/] {escape(repr(key))}: {escape(reason)}")
 
@@ -732,7 +737,6 @@ def _embed(
     folder: RunFolder,
 ) -> list[Source]:
     from cache.store import EmbeddingStore
-
     from embed.audio import Preprocessing
     from embed.embedding import embed_clips
     from embed.encoder import configuration, fingerprint
@@ -761,12 +765,13 @@ def _embed(
                 pooling=pooling.name,
                 fingerprint=fingerprint(facts),
                 configuration=facts,
+                warning=encoders[0].warning,
             )
         )
     left_out: set[str] = set()
     with ExitStack() as locks:
         for store in stores:
-            locks.enter_context(store.lock())
+            locks.enter_context(store.lock(tell=messages.print))
         sha256_of = partial(_sha256, dataset)
         missing = [dict.fromkeys(store.missing(contents, sha256_of)) for store in stores]
         todo = [c.key for c in dataset.clips if any(c.key in m for m in missing)]
@@ -863,7 +868,7 @@ class Outcome:
 
 def _whole_job(settings: Settings) -> int:
     """Embed, judge, report; return the exit code."""
-    from detect import report
+    from detect import page, report
 
     combinations, refused = _combinations(settings)
     dataset = _find_clips(settings)
@@ -884,6 +889,7 @@ def _whole_job(settings: Settings) -> int:
         entries = [outcome.entry for outcome in outcomes]
         entries += [{"run": name, "error": reason} for name, reason in refused]
         if is_grid:
+            page.write_leaderboard(folder.path, entries, f"{dataset.name}: leaderboard")
             report.write_whole(folder.path / "leaderboard.csv", report.leaderboard_csv(entries))
         _print_outcomes(settings, dataset, outcomes, entries)
         for machine, reason in untrained.items():
@@ -894,7 +900,7 @@ def _whole_job(settings: Settings) -> int:
             messages.print(f"written to {folder.path}")
         if untrained or any(outcome.reason for outcome in outcomes):
             return FAILED
-        return CLIPS_LEFT_OUT if folder.n_left_out else DONE
+        return CLIPS_LEFT_OUT if folder.left_out else DONE
 
 
 def _table(settings: Settings, dataset: DataSet) -> tuple[ClipTable, dict[tuple[str, str], str]]:
@@ -948,7 +954,7 @@ def _judge(
             DetectorChoice(
                 c.detector,
                 {**_set_options(settings, "detector", c.detector), **dict(c.options)},
-                "none" if settings.scaler == "none" else None,
+                settings.scaler,
             ),
             settings.seed if c.seed is None else c.seed,
         )
@@ -963,9 +969,15 @@ def _judge(
             for attempt in itertools.islice(attempts, len(many)):
                 fitted.append(attempt)
                 advance()
-            own_folder = folder.inside(combination, settings) if is_grid else folder
             outcomes[combination] = _conclude(
-                settings, dataset, own, combination, fitted, own_folder
+                settings,
+                dataset,
+                own,
+                sources[combination.encoder, combination.pooling],
+                combination,
+                fitted,
+                folder.inside(combination, settings) if is_grid else folder,
+                folder.left_out,
             )
     return [outcomes[combination] for combination in combinations]
 
@@ -988,12 +1000,14 @@ def _conclude(
     settings: Settings,
     dataset: DataSet,
     table: ClipTable,
+    source: Source,
     combination: Combination,
     fitted: Sequence[Scores | str],
     folder: RunFolder,
+    left_out: Sequence[tuple[str, str]],
 ) -> Outcome:
     """Compare a combination's scores with the labels and write its files, results.json last."""
-    from detect import report
+    from detect import figures, page, report
     from detect.evaluate import results
 
     reasons = [each for each in fitted if isinstance(each, str)]
@@ -1009,6 +1023,20 @@ def _conclude(
             folder.log("epoch", unit=each.unit.name, **asdict(epoch))
     path = folder.make()
     report.write_scores(path, table, scores, dataset.year)
+    machines = figures.machine_scores(table, scores, rows)
+    figures.draw_scores(path / "scores.png", machines)
+    figures.draw_roc(path / "roc.png", machines)
+    told = page.Run(
+        title=f"{dataset.name}: {combination.name}",
+        table=table,
+        scores=scores,
+        results=rows,
+        settings=folder.flags,
+        warnings=[source.warning] if source.warning else [],
+        errors=[*left_out, *(("fit", reason) for reason in reasons)],
+        data_root=dataset.root,
+    )
+    page.write_report(path, told)
     report.write_results(path, rows, year=dataset.year)
     return Outcome(combination, rows, "; ".join(reasons))
 
