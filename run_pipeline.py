@@ -32,6 +32,7 @@ from rich.markup import escape
 
 from detect import DETECTORS, detector_options
 from embed import ENCODERS, POOLINGS, make_encoder, make_pooling
+from systems import SYSTEMS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +62,26 @@ IN, HOW, JUDGE, OUT = "Data", "Embed", "Detect", "Output"
 
 def _flag(names: str, panel: str, about: str, **more: Any) -> Any:
     return typer.Option(*names.split(), help=about, rich_help_panel=panel, **more)
+
+
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Let a `config.toml` of an earlier run stand in for the flags that are not given."""
+    if path is not None:
+        try:
+            settings = tomllib.loads(path.read_text(encoding="utf-8"))["settings"]
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
+            raise UsageError(f"--config {path} is not a config.toml of a run: {error}") from None
+        context.default_map = {**(context.default_map or {}), **settings}
+    return path
+
+
+def _read_system(context: typer.Context, name: str) -> str:
+    """Let a preset stand in for the flags that are not given."""
+    if name:
+        _names(name, SYSTEMS, "system")
+        preset = {**asdict(SYSTEMS[name]), "set": list(SYSTEMS[name].set)}
+        context.default_map = {**preset, **(context.default_map or {})}
+    return name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +172,16 @@ class DetectFlags:
         str,
         _flag("--detector -d", JUDGE, "Detector of --list; several, comma-separated, are a grid."),
     ] = "mahalanobis"
+    system: Annotated[
+        str,
+        _flag(
+            "--system",
+            JUDGE,
+            "A preset of --list: encoder, pooling, detector and options; flags given here win.",
+            is_eager=True,
+            callback=_read_system,
+        ),
+    ] = ""
     fit_per: Annotated[
         Literal["id", "type"], _flag("--fit-per", JUDGE, "One model per machine ID, or per type.")
     ] = "id"
@@ -179,17 +210,6 @@ class Settings(OutputFlags, DetectFlags, EmbedFlags):
         how = {"out", "quiet", "json", "workers", "device", "batch_size", "offline"}
         facts = {k: str(v) for k, v in asdict(self).items() if k not in how}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _read_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Let a `config.toml` of an earlier run stand in for the flags that are not given."""
-    if path is not None:
-        try:
-            settings = tomllib.loads(path.read_text(encoding="utf-8"))["settings"]
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
-            raise UsageError(f"--config {path} is not a config.toml of a run: {error}") from None
-        context.default_map = settings
-    return path
 
 
 def _with_flags(
@@ -1111,6 +1131,7 @@ def _print_registries(as_json: bool) -> None:
         "encoders": ENCODERS,
         "poolings": POOLINGS,
         "detectors": DETECTORS,
+        "systems": SYSTEMS,
     }
     if as_json:
         entries = {
@@ -1122,7 +1143,7 @@ def _print_registries(as_json: bool) -> None:
     for kind, registry in registries.items():
         print(kind)  # noqa: T201
         for name, row in registry.items():
-            print(f"  {name:<18} {row.about}")  # noqa: T201
+            print(f"  {name:<20} {row.about}")  # noqa: T201
 
 
 if __name__ == "__main__":
