@@ -45,6 +45,8 @@ class RemoteFile:
     """`<algorithm>:<hex digest>`, as pooch writes it."""
     size: int = 0
     """In bytes; 0 where it is not known."""
+    about_size: str = ""
+    """For people, where `size` is not known."""
 
     @property
     def page(self) -> str:
@@ -84,10 +86,10 @@ def fetch(file: RemoteFile, folder: Path, *, offline: bool = False, hint: str = 
 
 def unobtainable(file: RemoteFile, target: Path, why: str, hint: str = "") -> str:
     """Say in one line which file is missing, why, and where to put it by hand."""
-    size = f", {megabytes(file.size)}" if file.size else ""
+    size = megabytes(file.size) if file.size else file.about_size or "size unknown"
     return (
         f"{file.name} is not on this machine and cannot be downloaded ({why}): "
-        f"get {file.page}{size}, and put it at {target}{'; ' if hint else ''}{hint}"
+        f"get {file.page} ({size}) and put it at {target}{'; ' if hint else ''}{hint}"
     )
 
 
@@ -221,8 +223,11 @@ class _Resuming:
             headers["Range"] = f"bytes={done}-"
         timeout = (CONNECT_S, READ_S)
         with session.get(url, headers=headers, stream=True, timeout=timeout) as response:
-            if response.status_code == 416:  # nothing after `done`: another file than we began
-                self._part.unlink()
+            if response.status_code == 416:  # nothing after `done`
+                if response.headers.get("Content-Range") == f"bytes */{done}":
+                    self._total = done
+                else:  # another file than we began
+                    self._part.unlink()
                 return
             response.raise_for_status()
             resumes = response.status_code == 206
