@@ -413,3 +413,47 @@ def test_values_that_are_not_finite_are_named(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"not finite, first in 'b'"):
         read_tensors(tmp_path / "c.pth")
+
+
+def run_embed(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "embed", *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_line_without_a_network_fails_in_one_line_within_five_seconds(
+    tmp_path: Path,
+) -> None:
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path)}
+    started = time.monotonic()
+
+    ended = run_embed("weights", "fetch", "panns", "--offline", **home)
+
+    assert time.monotonic() - started < 5
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    for part in ("Cnn14_mAP=0.431.pth", "https://zenodo.org", "327 MB", str(tmp_path)):
+        assert part in ended.stderr
+
+
+def test_the_command_line_lists_verifies_and_locates(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path)}
+
+    listed = run_embed("weights", "list", **home)
+    verified = run_embed("weights", "verify", **home)
+    located = run_embed("weights", "path", "panns", **home)
+    unknown = run_embed("weights", "path", "nobody", **home)
+
+    assert listed.returncode == 0
+    for row in WEIGHTS.values():
+        assert f"{row.encoder}: " in listed.stdout
+        assert row.licence in listed.stdout
+    assert verified.returncode == 1
+    assert "weights fetch panns ast" in verified.stderr
+    assert located.stdout.strip().endswith("weights/panns/Cnn14_mAP=0.431.pth")
+    assert located.stdout.startswith(str(tmp_path))
+    assert unknown.returncode == 2
