@@ -1,0 +1,349 @@
+"""The whole job as a user runs it: real recordings in, AUC per machine out."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import run_pipeline
+
+ROOT = Path(__file__).resolve().parents[1]
+COLUMNS = (
+    "machine_type,machine_id,n_train,n_normal,n_anomalous,"
+    "auc,auc_low,auc_high,pauc,pauc_low,pauc_high"
+)
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def pipeline(tmp_path, monkeypatch, capsys):
+    """Run the command line in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["run_pipeline.py", *map(str, arguments)])
+        code = run_pipeline.main()
+        out, err = capsys.readouterr()
+        return Done(code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def fan(shared_data) -> Path:
+    return shared_data / "mimii_fan"
+
+
+@pytest.fixture
+def recordings(tmp_path, rng) -> Path:
+    """Two machine IDs, twelve training and eight test clips each, half a second long."""
+    root = tmp_path / "dev_data"
+    for machine_id in ("id_00", "id_02"):
+        for split, label, count in [
+            ("train", "normal", 12),
+            ("test", "normal", 4),
+            ("test", "anomaly", 4),
+        ]:
+            for i in range(count):
+                level = 1.3 if label == "anomaly" else 1.0
+                path = root / "valve" / split / f"{label}_{machine_id}_{i:08d}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, level * rng.normal(0, 0.05, 8000), 16_000)
+    return root
+
+
+def run_folders(*, grid: bool = False) -> list[Path]:
+    return sorted(p for p in Path("runs").iterdir() if ("-grid" in p.name) == grid)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def score_files(folder: Path) -> dict[str, str]:
+    return {p.name: p.read_text() for p in folder.glob("anomaly_score_*.csv")}
+
+
+@pytest.mark.parametrize(
+    ("flags", "auc", "pauc"),
+    [
+        ((), 0.956, 0.816),
+        (("--normalize", "rms"), 0.975, 0.895),
+        (("--pooling", "mean"), 0.875, 0.579),
+        (("--pooling", "mean", "--normalize", "rms"), 0.931, 0.711),
+    ],
+)
+def test_the_default_reaches_its_figures_on_the_real_fan(pipeline, fan, flags, auc, pauc):
+    done = pipeline("--data", fan, *flags)
+
+    assert done.code == 0
+    (folder,) = run_folders()
+    first = rows(folder / "results.csv")[0]
+    assert float(first["auc"]) == pytest.approx(auc, abs=0.007)  # one swapped pair
+    assert float(first["pauc"]) == pytest.approx(pauc, abs=0.028)
+    assert first["auc"][:5] in done.out
+
+
+def test_the_second_run_embeds_nothing_and_says_so(pipeline, recordings):
+    first, second = pipeline(), pipeline()
+
+    assert first.code == second.code == 0
+    assert "embed with logmel: 40 clips" in first.err
+    assert "all 40 clips are in the cache, nothing to embed" in second.err
+    one, two = run_folders()
+    assert score_files(one) == score_files(two)
+
+
+def test_a_run_folder_holds_what_was_promised(pipeline, recordings):
+    pipeline()
+
+    (folder,) = run_folders()
+    assert {p.name for p in folder.iterdir()} >= {
+        "config.toml",
+        "results.csv",
+        "results.json",
+        "report.html",
+        "scores.png",
+        "roc.png",
+        "log.jsonl",
+        "anomaly_score_valve_id_00.csv",
+        "anomaly_score_valve_id_02.csv",
+    }
+    table = rows(folder / "results.csv")
+    assert [row["machine_id"] for row in table] == ["id_00", "id_02", "mean", "hmean", "pooled"]
+    assert ",".join(table[0]) == COLUMNS
+    lines = score_files(folder)["anomaly_score_valve_id_00.csv"].split()
+    names = [line.split(",")[0] for line in lines]
+    assert len(names) == 8
+    assert "normal_id_00_00000000.wav" in names
+
+
+def test_the_config_of_a_run_gives_the_same_run(pipeline, recordings, tmp_path):
+    pipeline("--detector", "knn", "--set", "knn.k=3", "--pooling", "mean", "--normalize", "rms")
+    (first,) = run_folders()
+
+    done = pipeline("--config", first / "config.toml", "--out", tmp_path / "again")
+
+    (second,) = (tmp_path / "again").iterdir()
+    assert done.code == 0
+    assert second.name.endswith("logmel-mean-knn")
+    assert score_files(first) == score_files(second)
+
+
+def test_a_grid_costs_one_forward_pass_per_encoder_and_ends_with_a_leaderboard(
+    pipeline, recordings, monkeypatch
+):
+    from embed.logmel import LogMel
+
+    n_encoded = 0
+    log_mel = LogMel.log_mel
+
+    def counted(self, waveforms):
+        nonlocal n_encoded
+        n_encoded += len(waveforms)
+        return log_mel(self, waveforms)
+
+    monkeypatch.setattr(LogMel, "log_mel", counted)
+
+    done = pipeline("--pooling", "mean,fluctuation", "--detector", "mahalanobis,knn,gmm")
+
+    assert done.code == 0
+    assert n_encoded == 40
+    (folder,) = run_folders(grid=True)
+    board = rows(folder / "leaderboard.csv")
+    assert len(board) == 6
+    assert len([p for p in folder.iterdir() if (p / "results.json").exists()]) == 6
+    assert (folder / "leaderboard.html").exists()
+    best = max(board, key=lambda row: float(row["auc_mean"]))
+    assert f"{float(best['auc_mean']):.3f}" in done.out.splitlines()[2]
+
+
+def test_a_combination_of_a_grid_scores_as_it_does_alone(pipeline, recordings):
+    pipeline("--detector", "knn,ocsvm")
+    pipeline("--detector", "ocsvm")
+
+    (grid,), (alone,) = run_folders(grid=True), run_folders()
+    assert score_files(grid / "logmel-fluctuation-ocsvm") == score_files(alone)
+
+
+def test_an_interrupted_grid_goes_on_with_what_is_missing(pipeline, recordings):
+    pipeline("--detector", "knn,gmm")
+    (folder,) = run_folders(grid=True)
+    finished = folder / "logmel-fluctuation-knn" / "results.json"
+    stamp = finished.stat().st_mtime_ns
+    (folder / "leaderboard.csv").unlink()
+    (folder / "logmel-fluctuation-gmm" / "results.json").unlink()
+
+    done = pipeline("--detector", "knn,gmm")
+
+    assert done.code == 0
+    assert "going on with the interrupted grid" in done.err
+    assert run_folders(grid=True) == [folder]
+    assert finished.stat().st_mtime_ns == stamp
+    assert len(rows(folder / "leaderboard.csv")) == 2
+
+
+def test_pairs_that_cannot_be_are_skipped_with_their_reason_in_a_grid(pipeline, recordings):
+    done = pipeline("--encoder", "logmel,mfcc", "--pooling", "fluctuation,mean")
+
+    assert done.code == 0
+    assert "needs log-mel in dB" in done.err
+    (folder,) = run_folders(grid=True)
+    assert len(rows(folder / "leaderboard.csv")) == 4
+
+
+def test_a_pair_that_cannot_be_is_a_usage_error_alone(pipeline, recordings):
+    done = pipeline("--encoder", "mfcc", "--pooling", "fluctuation")
+
+    assert done.code == 2
+    assert "needs log-mel in dB" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--encoder", "logmell"], "did you mean 'logmel'?"),
+        (["--detector", "mahalonobis"], "did you mean 'mahalanobis'?"),
+        (["--pooling", "gwpr"], "did you mean 'gwrp'?"),
+        (["--data", "nowhere"], "there is no data at 'nowhere'; give --data"),
+        (["--set", "knn"], "expected NAME.option=value"),
+        (["--set", "knnn.k=3"], "did you mean 'knn'?"),
+        (["--set", "knn.kk=3", "--detector", "knn"], "no option 'kk'; it has k"),
+        (["--set", "logmel.hop=3"], "no option 'hop'; it has"),
+        (["--machine", "valv"], "did you mean 'valve'?"),
+        (["--ids", "id_09"], "no machine ID 'id_09'"),
+        (["--channel", "left"], "expected a number from 0, or mean"),
+        (["--normalize", "loud"], "is not one of"),
+        (["--seeds", "0"], "greater than or equal to 1"),
+        (["--bogus"], "No such option: --bogus"),
+        (["--config", "nowhere.toml"], "not a config.toml of a run"),
+        (["--device", "cuda:99"], "--device"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line_and_exit_2(pipeline, recordings, arguments, message):
+    done = pipeline(*arguments)
+
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert not Path("runs").exists()
+
+
+def test_without_data_the_error_names_the_ways(pipeline):
+    done = pipeline()
+
+    assert done.code == 2
+    assert "--data demo" in done.err
+    assert "./dev_data" in done.err
+
+
+def test_json_is_all_that_is_printed(pipeline, recordings):
+    done = pipeline("--json", "--quiet")
+
+    assert done.err == ""
+    (run,) = json.loads(done.out)["runs"]
+    assert [row["machine_id"] for row in run["results"]][:2] == ["id_00", "id_02"]
+
+
+def test_the_list_names_every_choice(pipeline):
+    done = pipeline("--list", "--json")
+
+    listed = json.loads(done.out)
+    assert {"encoders", "poolings", "detectors"} <= set(listed)
+    assert all(set(entry) == {"name", "about"} for kind in listed.values() for entry in kind)
+    assert "logmel" in [entry["name"] for entry in listed["encoders"]]
+
+
+def test_embed_fills_the_cache_and_the_job_finds_it(pipeline, recordings):
+    done = pipeline("embed", "--pooling", "mean,fluctuation")
+    assert done.code == 0
+    assert "40 vectors in" in done.err
+
+    assert "nothing to embed" in pipeline().err
+
+
+@pytest.mark.parametrize("fit_per", ["id", "type"])
+def test_labels_of_test_clips_and_other_test_clips_move_no_score(
+    pipeline, recordings, tmp_path, fit_per
+):
+    """Renaming every normal test clip to anomaly and back again, or removing half of them."""
+    flags = ("--detector", "mahalanobis", "--fit-per", fit_per, "--quiet")
+    pipeline("--data", recordings, *flags, "--out", "a")
+    swapped = tmp_path / "swapped" / "valve"
+    (swapped / "test").mkdir(parents=True)
+    (swapped / "train").symlink_to(recordings / "valve" / "train")
+    other = {"normal": "anomaly", "anomaly": "normal"}
+    kept = sorted((recordings / "valve" / "test").iterdir())[::2]
+    for clip in kept:
+        label, rest = clip.name.split("_", 1)
+        (swapped / "test" / f"{other[label]}_{rest}").write_bytes(clip.read_bytes())
+    pipeline("--data", tmp_path / "swapped", *flags, "--out", "b")
+
+    def scores(out: str) -> dict[str, float]:
+        (folder,) = Path(out).iterdir()
+        lines = "".join(score_files(folder).values()).split()
+        return {name: float(score) for name, score in (line.split(",") for line in lines)}
+
+    before, after = scores("a"), scores("b")
+    assert len(after) == 8
+    for name, score in after.items():
+        label, rest = name.split("_", 1)
+        np.testing.assert_allclose(score, before[f"{other[label]}_{rest}"], rtol=1e-5)
+
+
+def test_ctrl_c_leaves_a_state_to_go_on_from(recordings, tmp_path):
+    slow = (
+        "import sys, time, embed.audio as a, run_pipeline as r\n"
+        "load = a.load_recording\n"
+        "def slowly(*x):\n    time.sleep(0.2)\n    return load(*x)\n"
+        "a.load_recording = slowly\n"
+        "import embed.embedding as e\n"
+        "e.load_recording = slowly\n"
+        "e.SECONDS_PER_WRITE = 0.2\n"
+        "sys.argv = ['run_pipeline.py', '--workers', '1']\n"
+        "sys.exit(r.main())\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", slow],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    parts = tmp_path / "embeddings"
+    deadline = time.monotonic() + 60
+    while not list(parts.glob("*.parts/part-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "the same command goes on from here" in err
+    assert "Traceback" not in err
+    again = subprocess.run(
+        [sys.executable, str(ROOT / "run_pipeline.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    embedded = int(again.stderr.split("embed with logmel: ")[1].split()[0])
+    assert 0 < embedded < 40
