@@ -24,6 +24,8 @@ Read = Callable[[Sequence[str]], NDArray[Any]]
 FitPer = Literal["id", "type"]
 POOLED_APART = "scores of separate models are pooled"
 SUMMARIES = ("mean", "hmean", "pooled")
+TOTAL = "total"
+"""The machine type of the averages over several types."""
 DOMAIN_COLUMNS = ("auc_source", "auc_target", "pauc_source", "pauc_target")
 RATED_AT_ONCE = 2048
 
@@ -296,7 +298,10 @@ def results(
     n_bootstrap: int = 1000,
     seed: int = 0,
 ) -> list[Result]:
-    """Compare scores with labels: a row per machine ID, then mean, hmean and pooled per type."""
+    """Compare scores with labels: a row per machine ID, then mean, hmean and pooled per type.
+
+    Several types end with the `mean` and `hmean` over all their machine IDs, of type `total`.
+    """
     row_of = {key: i for i, key in enumerate(table.key)}
     of_machine: dict[tuple[str, str], list[tuple[int, float]]] = {}
     n_train: dict[tuple[str, str], int] = {}
@@ -312,6 +317,8 @@ def results(
             n_train[machine] = n_train.get(machine, 0) + 1
 
     rows: list[Result] = []
+    every: list[Result] = []
+    all_rated: list[_Rated] = []
     for machine_type in sorted({machine_type for machine_type, _ in of_machine}):
         machines = sorted(machine for machine in of_machine if machine[0] == machine_type)
         own: list[Result] = []
@@ -328,7 +335,12 @@ def results(
             )
             own.append(result)
             rated.append(clips)
-        rows += own + _summaries(own, rated, fit_per, n_bootstrap, seed)
+        rows += [*own, *_averages(machine_type, own, rated)]
+        rows.append(_pooled(machine_type, own, rated, fit_per, n_bootstrap, seed))
+        every += own
+        all_rated += rated
+    if len({row.machine_type for row in every}) > 1:
+        rows += _averages(TOTAL, every, all_rated)
     return rows
 
 
@@ -373,33 +385,24 @@ def _of_machine(
     return replace(result, **by_domain), _Rated(truth, values, drawn)
 
 
-def _summaries(
-    own: Sequence[Result], rated: Sequence[_Rated], fit_per: FitPer, n_bootstrap: int, seed: int
-) -> list[Result]:
-    """Mean and harmonic mean over machine IDs, and one ROC over all their clips."""
-    machine_type = own[0].machine_type
-    counts = (
-        sum(r.n_train for r in own),
-        sum(r.n_normal for r in own),
-        sum(r.n_anomalous for r in own),
-    )
+def _averages(machine_type: str, own: Sequence[Result], rated: Sequence[_Rated]) -> list[Result]:
+    """Mean and harmonic mean over machine IDs."""
     valued = [r for r in own if r.auc is not None]
     drawn = [clips.resampled for clips in rated if clips.resampled is not None]
     left_out = len(own) - len(valued)
     note = f"{left_out} of {len(own)} machine IDs have no AUC" if left_out else ""
-    if not valued:
-        return [Result(machine_type, name, *counts, note=note) for name in SUMMARIES]
-
-    rows = []
     averages: list[tuple[str, Callable[[Any], Array]]] = [
         ("mean", lambda values: np.mean(values, axis=0)),
         ("hmean", metrics.harmonic_mean),
     ]
+    if not valued:
+        return [Result(machine_type, name, *_counts(own), note=note) for name, _ in averages]
+    rows = []
     for name, average in averages:
         row = Result(
             machine_type,
             name,
-            *counts,
+            *_counts(own),
             float(average([r.auc for r in valued])),
             *metrics.interval(average([d.auc for d in drawn])),
             float(average([r.pauc for r in valued])),
@@ -412,22 +415,41 @@ def _summaries(
                 averaged: dict[str, Any] = {column: float(average(present))}
                 row = replace(row, **averaged)
         rows.append(row)
+    return rows
+
+
+def _pooled(
+    machine_type: str,
+    own: Sequence[Result],
+    rated: Sequence[_Rated],
+    fit_per: FitPer,
+    n_bootstrap: int,
+    seed: int,
+) -> Result:
+    """One ROC over the clips of all machine IDs of a type."""
+    if all(r.auc is None for r in own):
+        return Result(machine_type, "pooled", *_counts(own), note="no machine ID has an AUC")
     truth = np.concatenate([clips.truth for clips in rated])
     values = np.concatenate([clips.scores for clips in rated])
     pooled = metrics.resample(truth, values, n_resamples=n_bootstrap, seed=seed)
-    rows.append(
-        Result(
-            machine_type,
-            "pooled",
-            *counts,
-            metrics.auc(truth, values),
-            *metrics.interval(pooled.auc),
-            metrics.pauc(truth, values),
-            *metrics.interval(pooled.pauc),
-            note=POOLED_APART if fit_per == "id" and len(own) > 1 else "",
-        )
+    return Result(
+        machine_type,
+        "pooled",
+        *_counts(own),
+        metrics.auc(truth, values),
+        *metrics.interval(pooled.auc),
+        metrics.pauc(truth, values),
+        *metrics.interval(pooled.pauc),
+        note=POOLED_APART if fit_per == "id" and len(own) > 1 else "",
     )
-    return rows
+
+
+def _counts(own: Sequence[Result]) -> tuple[int, int, int]:
+    return (
+        sum(r.n_train for r in own),
+        sum(r.n_normal for r in own),
+        sum(r.n_anomalous for r in own),
+    )
 
 
 def official_score(rows: Sequence[Result], year: int) -> float | None:

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from detect.evaluate import ClipTable, Result, Scores, official_score
+from detect.evaluate import TOTAL, ClipTable, Result, Scores, official_score
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -164,7 +164,9 @@ def leaderboard_entry(rows: Sequence[Result], **combination: str) -> dict[str, A
             values = [
                 value
                 for row in rows
-                if row.machine_id == summary and (value := getattr(row, figure)) is not None
+                if row.machine_id == summary
+                and row.machine_type != TOTAL
+                and (value := getattr(row, figure)) is not None
             ]
             entry[f"{figure}_{summary}"] = sum(values) / len(values) if values else None
     notes = dict.fromkeys(row.note for row in rows if row.is_summary and row.auc is None)
