@@ -109,6 +109,7 @@ def write_report(folder: Path, run: Run) -> Path:
         headline=_headline(run.results),
         n_clips=sum(len(machine.keys) for machine in machines),
         n_machines=len(machines),
+        facts={**run.facts, **_told(run.settings)},
         cards=[_card(machine, run.data_root) for machine in chosen],
         odd=_unlike_the_rest(run),
         noted=any(row.note for row in rows),
@@ -168,6 +169,19 @@ def _figure(value: float | None) -> str:
 def _heat(value: float) -> int:
     """Place an AUC between chance (0) and perfect (100)."""
     return round(100 * min(max((value - 0.5) / 0.5, 0.0), 1.0))
+
+
+def _told(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Leave out settings that say nothing; lists and switches as a person writes them."""
+    told = {}
+    for name, value in settings.items():
+        if isinstance(value, bool):
+            told[name] = "yes" if value else "no"
+        elif isinstance(value, (list, tuple)):
+            told[name] = ", ".join(map(str, value))
+        else:
+            told[name] = "" if value is None else str(value)
+    return {name: text for name, text in told.items() if text}
 
 
 def _rows(results: Sequence[Result]) -> list[Result]:

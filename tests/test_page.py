@@ -190,6 +190,16 @@ def test_warnings_and_clips_left_out_are_on_the_page(tmp_path):
     assert "0 bytes" in text
 
 
+def test_settings_that_say_nothing_are_left_out(tmp_path):
+    settings = {"trim": False, "ids": "", "sweep": [], "set": ["a=1", "b=2"], "device": None}
+    run, *_ = make_run(settings=settings, facts={"fingerprint": "a3f09b"})
+
+    text = write_report(tmp_path, run).read_text(encoding="utf-8").partition("Settings")[2]
+
+    told = re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", text)
+    assert told == [("fingerprint", "a3f09b"), ("trim", "no"), ("set", "a=1, b=2")]
+
+
 def test_very_many_machines_stay_one_readable_page(tmp_path):
     run, *_ = make_run(DRAWN_AT_MOST + 6)
 
