@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embed.pretrained import SEED, PretrainedNetwork, compiled, without_tf32
+from embed.pretrained import SEED, PretrainedNetwork, ready, without_tf32
 from embed.weights import check_tensors, read_tensors
 
 N_FFT, HOP = 1024, 320
@@ -200,12 +200,7 @@ class Cnn14(PretrainedNetwork):
         linear = nn.Linear(DIM, DIM, device="meta")
         linear.weight = nn.Parameter(tensors["fc1.weight"], requires_grad=False)
         linear.bias = nn.Parameter(tensors["fc1.bias"], requires_grad=False)
-        network = network.to(self.device).eval()
-        return (
-            front_end.to(self.device),
-            compiled(network) if self.compile else network,
-            linear.to(self.device),
-        )
+        return front_end.to(self.device), ready(network, self), linear.to(self.device)
 
     def log_mel(self, waveforms: Tensor) -> Tensor:
         """Return `(n_clips, n_frames, 64)` in dB."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ import torch
 
 from embed.encoder import RUNTIME, Encoder
 from embed.weights import RANDOM, RANDOM_WARNING, WEIGHTS, Checkpoint, find_checkpoint
+
+log = logging.getLogger(__name__)
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SEED = 0  # of random weights
@@ -85,6 +88,10 @@ def without_tf32() -> Iterator[None]:
         convolution.allow_tf32, matmul.allow_tf32 = before
 
 
-def compiled(network: torch.nn.Module) -> Any:
-    """Compile a network whose weights never change."""
-    return torch.compile(network, options={"freezing": True})
+def ready(network: torch.nn.Module, encoder: PretrainedNetwork) -> Any:
+    """Put a network on the encoder's device, compiled where that was asked for."""
+    on_cpu = encoder.device == "cpu"
+    if on_cpu and encoder.precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        log.warning("this CPU has no bf16 arithmetic: fp32 is several times faster here")
+    network = network.to(encoder.device).eval()
+    return torch.compile(network, options={"freezing": True}) if encoder.compile else network

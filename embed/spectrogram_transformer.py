@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embed.pretrained import SEED, PretrainedNetwork, compiled, without_tf32
+from embed.pretrained import SEED, PretrainedNetwork, ready, without_tf32
 from embed.weights import check_tensors, read_tensors
 
 FRAME, HOP, N_FFT = 400, 160, 512
@@ -364,8 +364,8 @@ class SpectrogramTransformer(PretrainedNetwork):
             path = checkpoint.path
             file = path / "model.safetensors" if path.is_dir() else path
             tensors = load_tensors(file, settings)
-        network = Network(settings, tensors, self.dtype).to(self.device).eval()
-        run = compiled(network) if self.compile else network
+        network = Network(settings, tensors, self.dtype)
+        run = ready(network, self)
         return FrontEnd(settings).to(self.device), network, run
 
     def windows(self, n_samples: int) -> list[tuple[int, int]]:
