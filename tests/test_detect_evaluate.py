@@ -244,6 +244,13 @@ def test_several_machine_types_each_have_their_own_summaries():
     rows = results(both, score(both, DetectorChoice("knn")))
 
     assert [r.machine_type for r in rows if r.machine_id == "pooled"] == ["fan", "slider"]
+    total = [r for r in rows if r.machine_type == "total"]
+    assert [r.machine_id for r in total] == ["mean", "hmean"]
+    single = [r.auc for r in rows if not r.is_summary]
+    assert len(single) == 4
+    assert total[0].auc == pytest.approx(np.mean(single))
+    assert total[1].auc == pytest.approx(4 / np.sum(1 / np.array(single)))
+    assert total[0].n_train == sum(r.n_train for r in rows if not r.is_summary)
 
 
 def test_unlabelled_clips_get_scores_and_the_reason_why_there_is_no_auc():
