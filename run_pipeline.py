@@ -909,7 +909,10 @@ def _whole_job(settings: Settings) -> int:
         entries = [outcome.entry for outcome in outcomes]
         entries += [{"run": name, "error": reason} for name, reason in refused]
         if is_grid:
-            page.write_leaderboard(folder.path, entries, f"{dataset.name}: leaderboard")
+            names = [o.combination.name if o.results else "" for o in outcomes]
+            names += [""] * len(refused)
+            linked = [{**e, "folder": n} for e, n in zip(entries, names, strict=True)]
+            page.write_leaderboard(folder.path, linked, f"{dataset.name}: leaderboard")
             report.write_whole(folder.path / "leaderboard.csv", report.leaderboard_csv(entries))
         _print_outcomes(settings, dataset, outcomes, entries)
         for machine, reason in untrained.items():
@@ -1052,6 +1055,11 @@ def _conclude(
         scores=scores,
         results=rows,
         settings=folder.flags,
+        facts={
+            "version": _version(),
+            "date": time.strftime("%Y-%m-%d %H:%M"),
+            "vectors": source.store.path,
+        },
         warnings=[source.warning] if source.warning else [],
         errors=[*left_out, *(("fit", reason) for reason in reasons)],
         data_root=dataset.root,
