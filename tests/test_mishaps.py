@@ -271,8 +271,17 @@ def test_a_file_that_changes_while_it_is_read_is_left_out(data, pipeline, monkey
     assert ran.errors() == {GOOD: "changed while it was read; run again once it is finished"}
 
 
+@pytest.fixture(scope="session")
+def everything_imported(recorded, tmp_path_factory) -> None:
+    """Run once, as whoever is bound by permissions may not even read Python's own files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("once"))
+        patch.setattr(sys, "argv", ["run_pipeline.py", "--data", str(recorded), "--quiet"])
+        run_pipeline.main()
+
+
 @pytest.fixture
-def bound(tmp_path) -> Iterator[Callable[[], None]]:
+def bound(everything_imported, tmp_path) -> Iterator[Callable[[], None]]:
     """Become, when called, a user whom permissions bind (root is bound by none)."""
     as_root = os.geteuid() == 0
     parents = [folder for folder in tmp_path.parents if folder.owner() == "root" and as_root]
@@ -311,6 +320,28 @@ def test_a_cache_folder_that_is_read_only_is_named(data, pipeline, bound):
     assert ran.code == 1
     assert "embeddings" in ran.text
     assert "--cache-dir" in ran.text
+
+
+def test_a_cache_that_is_read_only_but_complete_is_used(data, pipeline, bound):
+    first = pipeline("--data", data)
+    (store,) = Path("embeddings").glob("*.h5")
+    bound()
+    for path in (store, store.parent):
+        path.chmod(0o555)
+    again = pipeline("--data", data)
+
+    assert (first.code, again.code) == (0, 0), again.err
+    assert again.results() == first.results()
+
+
+def test_a_results_folder_that_is_read_only_is_named(data, pipeline, bound):
+    Path("runs").mkdir(mode=0o555)
+    bound()
+    ran = pipeline("--data", data)
+
+    assert ran.code == 1
+    assert "runs" in ran.text
+    assert "ermission denied" in ran.text
 
 
 @pytest.fixture
