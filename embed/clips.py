@@ -40,7 +40,7 @@ _SECTION = re.compile(
 )
 _UNLABELLED_SECTION = re.compile(r"(section_\d+)(?:_(source|target))?_test_\d+(?:_)?")
 _MIMII_ID = re.compile(r"id_\d+")
-_SNR_FOLDER = re.compile(r"-?\d+_?dB_(.+)", re.DOTALL | re.IGNORECASE)
+_SNR_FOLDER = re.compile(r"-?\d+_?dB(?:_(.+))?", re.DOTALL | re.IGNORECASE)
 
 _LABELS = {"normal": "normal", "anomaly": "anomalous", "abnormal": "anomalous", None: "unknown"}
 _MANIFEST_LABELS = {**_LABELS, "anomalous": "anomalous", "unknown": "unknown", "": "unknown"}
@@ -143,7 +143,37 @@ def find_clips(data: Path, machines: Sequence[str] = (), ids: Sequence[str] = ()
             "first) or a CSV manifest"
         )
     found = _restricted(found, machines, ids)
+    if found.layout != "manifest":
+        _check_places(found)
     return _split_mimii(found) if found.layout == "mimii" else found
+
+
+def clips_of_names(names: Iterable[str], source: Path) -> DataSet:
+    """Read names that another tool kept, paths below its data root, as `find_clips` reads files.
+
+    `source` is where the names stand; there are no recordings to look at. A name that does not
+    tell machine type, split and label is a ValueError.
+    """
+    found: list[Clip] = []
+    examples: dict[str, str] = {}
+    strangers: list[str] = []
+    for name in sorted(names):
+        parent, slash, file_name = name.rpartition("/")
+        recording = file_name if file_name.lower().endswith(FORMATS) else f"{file_name}.wav"
+        clip, layout = _Folder(Path(), parent + slash).clip(recording)
+        if clip is None:
+            strangers.append(name)
+        else:
+            examples.setdefault(layout, name)
+            found.append(replace(clip, key=name))
+    if strangers:
+        raise ValueError(
+            f"{len(strangers)} of {len(strangers) + len(found)} names in {source} do not tell "
+            f"machine type, split and label, first {strangers[0]!r}"
+        )
+    layout = _the_layout(source, examples, {clip.machine_id for clip in found})
+    dataset = DataSet(source, source.stem, layout, tuple(found), ((0, 0),) * len(found))
+    return _split_mimii(dataset) if layout == "mimii" else dataset
 
 
 def _read_folder(root: Path) -> DataSet:
@@ -276,6 +306,8 @@ class _Folder:
             snr = _SNR_FOLDER.fullmatch(above[-3])
             if snr and snr[1] == above[-2]:  # -6_dB_fan/fan/id_00, as the archives unpack
                 self.machine_type = above[-3]
+            elif snr and not snr[1]:  # -6_dB/fan/id_00
+                self.machine_type = f"{above[-3]}_{above[-2]}"
 
     def clip(self, name: str) -> tuple[Clip | None, str]:
         """Read one file name: the clip and its layout, or none where no layout matches."""
@@ -327,6 +359,20 @@ def _the_layout(root: Path, examples: dict[str, str], ids: set[str]) -> str:
     if "dcase2021" in examples:
         return "dcase2021"
     return "dcase2023" if ids == {"section_00"} else "dcase2022"
+
+
+def _check_places(found: DataSet) -> None:
+    """Refuse a machine that lies in two places: copies, or years that share its name."""
+    places: dict[tuple[str, str, str], str] = {}
+    for clip in found.clips:
+        folder = clip.key.rpartition("/")[0]
+        kind = folder.rpartition("/")[2]
+        first = places.setdefault((*clip.machine, kind), folder)
+        if first != folder:
+            raise ValueError(
+                f"{' '.join(clip.machine)} lies in two places, {first!r} and {folder!r} in "
+                f"{str(found.root)!r}; point --data at one of them, or leave the machine out"
+            )
 
 
 def _split_mimii(found: DataSet) -> DataSet:
@@ -457,7 +503,7 @@ def _restricted(found: DataSet, machines: Sequence[str], ids: Sequence[str]) -> 
 
 def _bare_type(machine_type: str) -> str:
     snr = _SNR_FOLDER.fullmatch(machine_type)
-    return snr[1] if snr else machine_type
+    return (snr and snr[1]) or machine_type
 
 
 def _chosen(

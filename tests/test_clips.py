@@ -205,11 +205,12 @@ def test_mimii_is_split_by_rule_and_abnormal_is_not_normal(tmp_path):
     }
 
 
-@pytest.mark.parametrize("as_unpacked", [True, False])
-def test_mimii_signal_to_noise_ratios_are_machines_of_their_own(as_unpacked, tmp_path):
+@pytest.mark.parametrize("folder", ["{}_dB_fan", "{}_dB_fan/fan", "{}_dB/fan"])
+def test_mimii_signal_to_noise_ratios_are_machines_of_their_own(folder, tmp_path):
     ratios = ["-6_dB_fan", "0_dB_fan", "6_dB_fan"]
-    for ratio in ratios:
-        fill(tmp_path / ratio, [key if as_unpacked else key.removeprefix("fan/") for key in MIMII])
+    for ratio in ("-6", "0", "6"):
+        keys = [key.removeprefix("fan/") for key in MIMII]
+        fill(tmp_path / folder.format(ratio), keys)
 
     found = find_clips(tmp_path)
     assert Counter(clip.machine_type for clip in found.clips) == dict.fromkeys(ratios, 7)
@@ -364,6 +365,30 @@ def test_two_layouts_under_one_root_are_refused(tmp_path):
 
     with pytest.raises(ValueError, match=r"several layouts: dcase2020 \('.*'\), mimii \('"):
         find_clips(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("places", "keys"),
+    [
+        (("2023/dev_data", "2024/dev_data"), list(YEARS["dcase2023"])),
+        (("dev_data", "dev_data (copy)"), DCASE_2020),
+        (("low noise", "high noise"), MIMII),
+    ],
+)
+def test_a_machine_that_lies_in_two_places_is_refused(places, keys, tmp_path):
+    for place in places:
+        fill(tmp_path / place, keys)
+
+    with pytest.raises(ValueError, match=r"lies in two places, '.*point --data at one of them"):
+        find_clips(tmp_path)
+    assert len(find_clips(tmp_path / places[0]).clips) == len(keys)
+
+
+def test_training_and_test_clips_may_lie_in_different_places(tmp_path):
+    keys = ["additional/fan/train/normal_id_01_00000000.wav", "eval/fan/test/id_01_00000000.wav"]
+    found = find_clips(fill(tmp_path, keys))
+
+    assert {clip.machine for clip in found.clips} == {("fan", "id_01")}
 
 
 def test_an_archive_is_not_data(tmp_path):
