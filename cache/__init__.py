@@ -1,7 +1,12 @@
 """Vectors in HDF5: append, resume, verify, merge, import.
 
-This page is the menu. `EmbeddingStore` keeps what this project computes, `read_import` reads what
-other programs left; both are loaded on first use, so that importing the room costs nothing.
+This page is the menu; each entry is loaded on first use, so that importing the room costs nothing.
+
+    EmbeddingStore   keeps what this project computes: missing, append, merge, read
+    read_import      reads what another program left, into memory
+    import_to_store  the same, into a store, with memory flat
+    match            finds which of its names is which clip
+    Choices          what overrides the recognition of a file
 """
 
 from __future__ import annotations
@@ -10,11 +15,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cache.importers import Choices, import_to_store, match, read_import
     from cache.store import EmbeddingStore
 
-__all__ = ["EmbeddingStore"]
+__all__ = ["Choices", "EmbeddingStore", "import_to_store", "match", "read_import"]
 
-_HOMES = {"EmbeddingStore": "cache.store"}
+_HOMES = {
+    "EmbeddingStore": "cache.store",
+    "Choices": "cache.importers",
+    "import_to_store": "cache.importers",
+    "match": "cache.importers",
+    "read_import": "cache.importers",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import filelock
@@ -47,6 +48,8 @@ BLOCK_BYTES = 32 << 20
 STALE_S = 3600.0
 """A temporary file this old belongs to nobody any more."""
 
+FAULTS = ("damaged", "not_finite", "zero", "misnamed")
+
 _COLUMNS = ("key_hashes", "sizes", "mtimes", "sha256", "checksums")
 
 
@@ -64,6 +67,18 @@ class Identity:
     warning: str = ""
     dtype: str = "float32"
     created: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """The size and state of a store."""
+
+    clips: int
+    row_shape: tuple[int, ...]
+    bytes: int
+    unmerged_parts: int
+    merged: str
+    notes: dict[str, str]
 
 
 class _MovedError(Exception):
@@ -123,7 +138,7 @@ class EmbeddingStore:
             asked = replace(asked, dtype=found.dtype)
         donors = [
             other
-            for other in _stores_in(path.parent)
+            for other in stores_in(path.parent)
             if other != path
             and other.name.endswith("-" + tail)
             and _same_vectors(_identity_at(other), asked)
@@ -148,7 +163,7 @@ class EmbeddingStore:
         return self.path.exists() or bool(_parts_in(self.parts_folder))
 
     def __len__(self) -> int:
-        return self._retrying(lambda: len(_index(_snapshot(self)).sources))
+        return self._retrying(lambda: len(_index(_snapshot(self)).order))
 
     # -- what is there ------------------------------------------------------------------------
 
@@ -219,12 +234,11 @@ class EmbeddingStore:
                         same.append((key, p, (*contents[key], digest)))
                 for some in _blocks(same, 256):
                     keys_here = [key for key, _, _ in some]
-                    rows, lengths = reader.rows(keys_here, np.array([p for _, p, _ in some]))
-                    for length in np.unique(lengths):
-                        of_length = np.flatnonzero(lengths == length)
+                    rows, lengths = reader.rows(np.array([p for _, p, _ in some]))
+                    for of_length, kept in _of_one_length(rows, lengths):
                         self.append(
                             [keys_here[i] for i in of_length],
-                            rows[of_length] if length < 0 else rows[of_length, :length],
+                            kept,
                             [some[int(i)][2] for i in of_length],
                         )
                     adopted.update(keys_here)
@@ -236,10 +250,9 @@ class EmbeddingStore:
         Frames of clips that differ in length are padded with NaN at the end. Raises KeyError
         for a key that is not there, OSError for a row whose checksum does not fit.
         """
-        keys = list(keys)
-        return self._retrying(lambda: self._read(keys))
+        return self.read_with_lengths(keys)[0]
 
-    def _read(self, keys: list[str]) -> np.ndarray:
+    def _read(self, keys: list[str]) -> tuple[np.ndarray, np.ndarray]:
         with _Reader(self) as reader:
             at = reader.index.find(keys)
             absent = np.flatnonzero(at < 0)
@@ -248,7 +261,7 @@ class EmbeddingStore:
                     f"{len(absent)} of {len(keys)} clips are not in {self.path}, "
                     f"first {keys[absent[0]]!r}; embed them before reading"
                 )
-            return reader.rows(keys, at)[0]
+            return reader.rows(at)
 
     def keys(self) -> list[str]:
         """List every key, in the order of the rows."""
@@ -256,6 +269,59 @@ class EmbeddingStore:
         def read() -> list[str]:
             with _Reader(self) as reader:
                 return reader.names(np.sort(reader.index.order))
+
+        return self._retrying(read)
+
+    def read_with_lengths(self, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Read rows, and how many frames of each are real; -1 where rows are vectors."""
+        keys = list(keys)
+        return self._retrying(lambda: self._read(keys))
+
+    def contents(self) -> dict[str, Content]:
+        """Return what each row was computed from, by key, in the order of the rows."""
+
+        def read() -> dict[str, Content]:
+            with _Reader(self) as reader:
+                at = np.sort(reader.index.order)
+                sizes, mtimes = reader.index.sizes[at].tolist(), reader.index.mtimes[at].tolist()
+                digests = [digest.tobytes().hex() for digest in reader.column("sha256", at)]
+                facts = zip(sizes, mtimes, digests, strict=True)
+                return dict(zip(reader.names(at), facts, strict=True))
+
+        return self._retrying(read)
+
+    def about(self) -> About:
+        """Describe the files as they are."""
+
+        def read() -> About:
+            with _Reader(self) as reader:
+                shape = reader.shape()[0] if len(reader.index.order) else ()
+                merged = "" if reader.file is None else str(reader.file.attrs.get("merged", ""))
+                files = [*reader.parts, *([self.path] if self.path.exists() else [])]
+                return About(
+                    clips=len(reader.index.order),
+                    row_shape=shape,
+                    bytes=sum(file.stat().st_size for file in files),
+                    unmerged_parts=len(reader.parts),
+                    merged=merged,
+                    notes=self.notes(),
+                )
+
+        return self._retrying(read)
+
+    def faults(self) -> dict[str, list[str]]:
+        """Check every row: keys by what is wrong with them.
+
+        `damaged` rows do not fit their checksum, `misnamed` ones not the hash of their name;
+        `zero` rows are suspicious, not wrong.
+        """
+
+        def read() -> dict[str, list[str]]:
+            kinds: dict[str, list[str]] = {k: [] for k in FAULTS}
+            with _Reader(self) as reader:
+                for some in _blocks(np.sort(reader.index.order).tolist(), 2048):
+                    reader.find_faults(np.array(some), kinds)
+            return kinds
 
         return self._retrying(read)
 
@@ -292,20 +358,40 @@ class EmbeddingStore:
                 continue
         raise FileNotFoundError(errno.ENOENT, "the folder of parts disappears", str(folder))
 
-    def merge(self) -> None:
-        """Rewrite the store and its parts as one file, put in place by rename."""
+    def merge(self, notes: Mapping[str, str] | None = None) -> None:
+        """Rewrite the store and its parts as one file, put in place by rename.
+
+        `notes` are kept as attributes of the file.
+        """
         with self.lock():
             _remove_stale(self.parts_folder, self.path)
             if not _parts_in(self.parts_folder):
                 self._remove_parts([])
                 return
             try:
-                parts = self._rewrite()
+                parts = self._rewrite(notes=notes or {})
             except OSError as error:
                 raise _explained(error, self.path, "merging stopped; its parts stay") from error
             self._remove_parts(parts)
 
-    def _rewrite(self, dropped: Sequence[str] = (), dtype: str = "") -> list[Path]:
+    def notes(self) -> dict[str, str]:
+        """Return the notes that merges left."""
+        try:
+            with h5py.File(self.path, "r", locking=False) as file:
+                return {
+                    name.removeprefix("note_"): str(text)
+                    for name, text in file.attrs.items()
+                    if name.startswith("note_")
+                }
+        except FileNotFoundError:
+            return {}
+
+    def _rewrite(
+        self,
+        dropped: Sequence[str] = (),
+        dtype: str = "",
+        notes: Mapping[str, str] = MappingProxyType({}),
+    ) -> list[Path]:
         """Write all rows but `dropped` into a new file; return the parts it now holds."""
         with _Reader(self) as reader:
             index = reader.index
@@ -314,7 +400,7 @@ class EmbeddingStore:
                 at = index.find(dropped)
                 order = np.setdiff1d(order, at[at >= 0])
             identity = replace(reader.identity, dtype=dtype or reader.identity.dtype)
-            _write_merged(self.path, identity, reader, order)
+            _write_merged(self.path, identity, reader, order, {**self.notes(), **notes})
             return list(reader.parts)
 
     def drop(self, keys: Sequence[str]) -> None:
@@ -404,7 +490,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _stores_in(directory: Path) -> list[Path]:
+def stores_in(directory: Path) -> list[Path]:
     """List the stores of a cache folder, merged or not, by their (future) file."""
     if not directory.is_dir():
         return []
@@ -660,10 +746,6 @@ class _Index:
             asked, at = asked[~same], at[~same] + 1
         return found
 
-    @property
-    def sources(self) -> np.ndarray:
-        return self.order
-
 
 @lru_cache(maxsize=4)
 def _index(snapshot: _Snapshot) -> _Index:
@@ -732,19 +814,19 @@ class _Reader:
         self._store = store
         self.index = _index(_snapshot(store))
         self.parts = self.index.parts
-        self._file: h5py.File | None = None
+        self.file: h5py.File | None = None
 
     def __enter__(self) -> _Reader:
         if self.index.merge_id:
-            self._file = h5py.File(self._store.path, "r", locking=False)
-            if self._file.attrs["merge_id"] != self.index.merge_id:
-                self._file.close()
+            self.file = h5py.File(self._store.path, "r", locking=False)
+            if self.file.attrs["merge_id"] != self.index.merge_id:
+                self.file.close()
                 raise _MovedError
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        if self.file is not None:
+            self.file.close()
 
     @property
     def identity(self) -> Identity:
@@ -756,7 +838,7 @@ class _Reader:
         found = _identity_at(self._store.path)
         return "" if found is None else found.data_root
 
-    def _by_file(self, at: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    def by_file(self, at: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Split positions by file: number, where in `at`, row in the file (ascending)."""
         order = np.argsort(at, kind="stable")
         bounds = np.searchsorted(at[order], self.index.starts)
@@ -765,14 +847,14 @@ class _Reader:
             if len(mine):
                 yield number, mine, at[mine] - self.index.starts[number]
 
-    def _select(self, number: int, column: str, rows: np.ndarray) -> np.ndarray:
+    def select(self, number: int, column: str, rows: np.ndarray) -> np.ndarray:
         """Read ascending rows of one column of one file."""
         if number:
             selected: np.ndarray = _load_part(self.parts[number - 1])[column][rows]
             return selected
-        if self._file is None:
+        if self.file is None:
             raise _MovedError
-        dataset = self._file[column]
+        dataset = self.file[column]
         out = np.empty((len(rows), *dataset.shape[1:]), dtype=dataset.dtype)
         for start, stop in _runs(rows):
             first, last = rows[start], rows[stop - 1] + 1
@@ -784,8 +866,8 @@ class _Reader:
     def column(self, name: str, at: np.ndarray) -> np.ndarray:
         """Read a content column at positions `at`, in that order."""
         out: np.ndarray | None = None
-        for number, where, rows in self._by_file(at):
-            values = self._select(number, name, rows)
+        for number, where, rows in self.by_file(at):
+            values = self.select(number, name, rows)
             if out is None:
                 out = np.zeros((len(at), *values.shape[1:]), dtype=values.dtype)
             out[where] = values
@@ -793,15 +875,15 @@ class _Reader:
 
     def names(self, at: np.ndarray) -> list[str]:
         names: list[str] = [""] * len(at)
-        for number, where, rows in self._by_file(at):
-            for i, name in zip(where, self._select(number, "filenames", rows), strict=True):
+        for number, where, rows in self.by_file(at):
+            for i, name in zip(where, self.select(number, "filenames", rows), strict=True):
                 names[i] = _text(name)
         return names
 
     def lengths(self, number: int, rows: np.ndarray) -> np.ndarray:
         """Frames of each row of one file; -1 where rows are vectors."""
-        if number == 0 and self._file is not None and "lengths" in self._file:
-            return self._select(0, "lengths", rows)
+        if number == 0 and self.file is not None and "lengths" in self.file:
+            return self.select(0, "lengths", rows)
         shape = self._shape(number)
         return np.full(len(rows), shape[0] if len(shape) > 1 else -1)
 
@@ -810,9 +892,9 @@ class _Reader:
         if number:
             shape: tuple[int, ...] = _load_part(self.parts[number - 1])["embeddings"].shape[1:]
             return shape
-        if self._file is None:
+        if self.file is None:
             raise _MovedError
-        return tuple(self._file["embeddings"].shape[1:])
+        return tuple(self.file["embeddings"].shape[1:])
 
     def shape(self) -> tuple[tuple[int, ...], bool]:
         """Shape that holds any row, and whether rows differ in length; ValueError if none can."""
@@ -823,7 +905,7 @@ class _Reader:
         }
         if len(shapes) == 1:
             (shape,) = shapes
-            differ = self._file is not None and "lengths" in self._file
+            differ = self.file is not None and "lengths" in self.file
             return shape, differ
         tails = {shape[1:] for shape in shapes}
         if len(tails) != 1 or () in tails:
@@ -833,10 +915,10 @@ class _Reader:
             )
         return (max(shape[0] for shape in shapes), *tails.pop()), True
 
-    def rows(self, keys: Sequence[str], at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def rows(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Read rows as float32, padded with NaN, checked, and their lengths (-1: vectors)."""
         lengths = np.full(len(at), -1)
-        pieces = list(self._by_file(at))
+        pieces = list(self.by_file(at))
         shapes = {self._shape(number) for number, _, _ in pieces}
         longest = max((shape[0] for shape in shapes), default=0)
         tail = next(iter(shapes))[1:] if shapes else ()
@@ -851,32 +933,58 @@ class _Reader:
             width = max(1, int(np.prod(self._shape(number)))) * 4
             for some in _blocks(range(len(rows)), max(1, BLOCK_BYTES // width)):
                 part = slice(some[0], some[-1] + 1)
-                raw = self._select(number, "embeddings", rows[part])
-                right = self._select(number, "checksums", rows[part])
-                self._check(keys, where[part], raw, lengths[where[part]], right)
+                raw = self.select(number, "embeddings", rows[part])
+                self.check(number, rows[part], raw, lengths[where[part]])
                 out[where[part], : raw.shape[1]] = raw[:, :longest]
         return out, lengths
 
-    def _check(
-        self,
-        keys: Sequence[str],
-        where: np.ndarray,
-        raw: np.ndarray,
-        lengths: np.ndarray,
-        right: np.ndarray,
-    ) -> None:
-        for length in np.unique(lengths):
-            of_length = np.flatnonzero(lengths == length)
-            rows = raw[of_length] if length < 0 else raw[of_length, :length]
-            wrong = np.flatnonzero(_checksums(rows) != right[of_length])
+    def find_faults(self, at: np.ndarray, kinds: dict[str, list[str]]) -> None:
+        """Add the keys of the faulty rows at positions `at` to `kinds`."""
+        names = self.names(at)
+        right = _hash_keys([name.encode("utf-8", "surrogateescape") for name in names])
+        misnamed = (self.column("key_hashes", at) != right).any(axis=1)
+        kinds["misnamed"] += [names[i] for i in np.flatnonzero(misnamed)]
+        for number, where, rows in self.by_file(at):
+            raw = self.select(number, "embeddings", rows)
+            checksums = self.select(number, "checksums", rows)
+            for of_length, kept in _of_one_length(raw, self.lengths(number, rows)):
+                flat = kept.reshape(len(kept), -1)
+                found = {
+                    "damaged": _checksums(kept) != checksums[of_length],
+                    "not_finite": ~np.isfinite(flat).all(axis=1),
+                    "zero": ~flat.any(axis=1),
+                }
+                for kind, wrong in found.items():
+                    kinds[kind] += [names[i] for i in where[of_length[wrong]]]
+
+    def check(
+        self, number: int, rows: np.ndarray, raw: np.ndarray, lengths: np.ndarray
+    ) -> np.ndarray:
+        """Compare rows of one file with their checksums, which are returned; OSError if not."""
+        right = self.select(number, "checksums", rows)
+        for of_length, kept in _of_one_length(raw, lengths):
+            wrong = np.flatnonzero(_checksums(kept) != right[of_length])
             if len(wrong):
-                key = keys[where[of_length[wrong[0]]]]
+                row = rows[of_length[wrong[:1]]]
+                name = _text(self.select(number, "filenames", row)[0])
                 raise OSError(
                     errno.EIO,
-                    f"the vector of {key!r} is damaged (its checksum does not fit); "
+                    f"the vector of {name!r} is damaged (its checksum does not fit); "
                     "`python -m cache verify` lists all of them",
                     str(self._store.path),
                 )
+        return right
+
+
+def _of_one_length(
+    rows: np.ndarray, lengths: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Split rows by their length: which ones, and those rows without their padding."""
+    different = np.unique(lengths)
+    for length in different:
+        of_length = np.flatnonzero(lengths == length)
+        some = rows if len(different) == 1 else rows[of_length]
+        yield of_length, some if length < 0 else some[:, :length]
 
 
 def _runs(rows: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -891,7 +999,13 @@ def _runs(rows: np.ndarray) -> Iterator[tuple[int, int]]:
 # -- merging ----------------------------------------------------------------------------------
 
 
-def _write_merged(path: Path, identity: Identity, reader: _Reader, order: np.ndarray) -> None:
+def _write_merged(
+    path: Path,
+    identity: Identity,
+    reader: _Reader,
+    order: np.ndarray,
+    notes: Mapping[str, str],
+) -> None:
     """Write the rows at positions `order`, ascending, as the store's one file."""
     row_shape, lengths_differ = reader.shape()
     kind = np.dtype(identity.dtype).newbyteorder("<")
@@ -903,6 +1017,7 @@ def _write_merged(path: Path, identity: Identity, reader: _Reader, order: np.nda
         facts = {**asdict(identity), "created": identity.created or _now()}
         file.attrs.update({"format": FORMAT, "merge_id": secrets.token_hex(16), **facts})
         file.attrs["merged"] = _now()
+        file.attrs.update({f"note_{name}": text for name, text in notes.items()})
         file["merged_parts"] = json.dumps([part.name for part in reader.parts])
         file.create_dataset("embeddings", (n, *row_shape), kind, chunks=(chunk, *row_shape))
         file.create_dataset("filenames", (n,), h5py.string_dtype())
@@ -914,7 +1029,7 @@ def _write_merged(path: Path, identity: Identity, reader: _Reader, order: np.nda
         if lengths_differ:
             file.create_dataset("lengths", (n,), "<i4")
         done = 0
-        for number, _, rows in reader._by_file(order):
+        for number, _, rows in reader.by_file(order):
             rows_at_once = max(1, BLOCK_BYTES // (row_bytes + 256))
             for start in range(0, len(rows), rows_at_once):
                 block = rows[start : start + rows_at_once]
@@ -929,11 +1044,10 @@ def _copy_rows(
 ) -> None:
     """Copy rows of one source file into the rows `here` of the new one."""
     for column in ("filenames", "key_hashes", "sizes", "mtimes", "sha256"):
-        file[column][here] = reader._select(number, column, rows)
-    raw = reader._select(number, "embeddings", rows)
-    right = reader._select(number, "checksums", rows)
+        file[column][here] = reader.select(number, column, rows)
+    raw = reader.select(number, "embeddings", rows)
     lengths = reader.lengths(number, rows)
-    reader._check(_Names(reader, number, rows), np.arange(len(rows)), raw, lengths, right)
+    right = reader.check(number, rows, raw, lengths)
     target = file["embeddings"]
     if raw.dtype != target.dtype:
         right, raw = _converted(raw, lengths, target.dtype)
@@ -955,21 +1069,6 @@ def _converted(
     with np.errstate(over="ignore"):
         rows = raw.astype(dtype)
     checksums = np.zeros(len(rows), dtype=np.uint32)
-    for length in np.unique(lengths):
-        of_length = np.flatnonzero(lengths == length)
-        kept = rows[of_length] if length < 0 else rows[of_length, :length]
+    for of_length, kept in _of_one_length(rows, lengths):
         checksums[of_length] = _checksums(_stored(kept, dtype.name))
     return checksums, rows
-
-
-class _Names(Sequence[str]):
-    """The names of rows of one file, read only when one is asked for."""
-
-    def __init__(self, reader: _Reader, number: int, rows: np.ndarray) -> None:
-        self._reader, self._number, self._rows = reader, number, rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, i: Any) -> Any:
-        return _text(self._reader._select(self._number, "filenames", self._rows[i : i + 1])[0])
