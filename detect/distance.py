@@ -14,6 +14,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 Array = NDArray[np.float64]
 SCORED_AT_ONCE = 4096
+SEARCHED_AT_ONCE = 1024
+COMPARED_AT_ONCE = 32  # fits the cache
 LEAST_SHRINKAGE = 1e-6
 
 
@@ -134,8 +136,8 @@ class KNN(BaseEstimator):  # type: ignore[misc]
         if self.normalize == "none":
             return -nearest(X, self.clips_, self.k_)[0].mean(axis=1)  # type: ignore[no-any-return]
         # any training clip may be the nearest once its density counts
-        distance, index = nearest(X, self.clips_, len(self.clips_))
-        density = self.density_[index]
+        distance = all_distances(X, self.clips_)
+        density = self.density_
         if self.normalize == "ldn":
             weighted = distance / density
         else:
@@ -155,36 +157,42 @@ def nearest(
 ) -> tuple[Array, NDArray[np.int64]]:
     """Find the k nearest of `clips` for each row: distances (n, k), nearest first, and rows.
 
-    Candidates are searched in float32 by one matrix product; the distances of those found are
-    then computed exactly. `leave_one_out`: X is `clips`, and no clip is its own neighbour.
+    One float32 matrix product finds the candidates. It cannot give their distances, which are
+    small differences of large numbers; those are taken from the differences of the vectors, to
+    1e-7. `leave_one_out`: X is `clips`, and no clip is its own neighbour.
     """
     import torch
 
     centre = clips.mean(axis=0)
     bank = torch.from_numpy((clips - centre).astype(np.float32))
-    bank_norm = bank.square().sum(dim=1)
-    n_candidates = min(len(clips), k + 4)  # float32 may swap near ties
+    half_norm = bank.square().sum(dim=1) / -2
+    n_candidates = min(len(clips), k + 1 + leave_one_out)  # the product may swap near ties
     distances, indices = [], []
-    for start in range(0, len(X), SCORED_AT_ONCE):
-        part = X[start : start + SCORED_AT_ONCE]
-        rows = torch.from_numpy((part - centre).astype(np.float32))
-        rough = torch.addmm(bank_norm, rows, bank.T, alpha=-2)  # (n, n_clips), less |row|^2
+    for start in range(0, len(X), SEARCHED_AT_ONCE):
+        rows = torch.from_numpy((X[start : start + SEARCHED_AT_ONCE] - centre).astype(np.float32))
+        own = torch.arange(start, start + len(rows))
+        # x.c - |c|^2 / 2 is largest for the nearest clip c
+        closeness = torch.addmm(half_norm, rows, bank.T)  # (n, n_clips)
         if leave_one_out:
-            own = torch.arange(start, start + len(part))
-            rough[own - start, own] = torch.inf
-        found = rough.topk(n_candidates, dim=1, largest=False).indices.numpy()
-        exact = _distances_to(part, clips, found)
+            closeness[own - start, own] = -torch.inf
+        found = closeness.topk(n_candidates, dim=1, sorted=False).indices
+        few = COMPARED_AT_ONCE
+        pairs = zip(torch.split(rows, few), torch.split(found, few), strict=True)
+        gaps = [torch.linalg.vector_norm(bank[of] - x[:, None], dim=2) for x, of in pairs]
+        exact = torch.cat(gaps)  # (n, n_candidates)
         if leave_one_out:
-            exact[found == np.arange(start, start + len(part))[:, None]] = np.inf
-        order = np.argsort(exact, axis=1, kind="stable")[:, :k]
-        distances.append(np.take_along_axis(exact, order, axis=1))
-        indices.append(np.take_along_axis(found, order, axis=1))
+            exact[found == own[:, None]] = torch.inf
+        near, order = exact.topk(k, dim=1, largest=False)
+        distances.append(near.double().numpy())
+        indices.append(found.gather(1, order).numpy())
     return np.concatenate(distances), np.concatenate(indices)
 
 
-def _distances_to(X: Array, clips: Array, index: NDArray[np.int64]) -> Array:
-    columns = [np.linalg.norm(X - clips[index[:, j]], axis=1) for j in range(index.shape[1])]
-    return np.stack(columns, axis=1)
+def all_distances(X: Array, clips: Array) -> Array:
+    """Distance of every row to every clip; (n, n_clips)."""
+    import torch
+
+    return torch.cdist(torch.from_numpy(X), torch.from_numpy(clips)).numpy()
 
 
 class LOF(LocalOutlierFactor):  # type: ignore[misc]

@@ -65,10 +65,9 @@ class OneClassSVM(BaseEstimator):  # type: ignore[misc]
 
 def rbf_kernel(A: Array, B: Array, gamma: float) -> Array:
     """Compute exp(-gamma |a - b|^2) for every pair; (n_a, n_b)."""
-    kernel = A @ B.T
-    kernel *= 2
-    kernel -= np.einsum("ij,ij->i", A, A)[:, None]
-    kernel -= np.einsum("ij,ij->i", B, B)
+    kernel = A @ B.T  # where B is A, numpy computes one half
+    kernel *= 2 * gamma
+    kernel -= gamma * np.einsum("ij,ij->i", A, A)[:, None]
+    kernel -= gamma * np.einsum("ij,ij->i", B, B)
     np.minimum(kernel, 0, out=kernel)
-    kernel *= gamma
     return np.exp(kernel, out=kernel)
