@@ -37,6 +37,7 @@ from systems import SYSTEMS
 if TYPE_CHECKING:
     import numpy as np
 
+    from cache.importers import Report
     from cache.store import EmbeddingStore
     from detect.evaluate import ClipTable, DetectorChoice, FitUnit, Result, Scores
     from embed.clips import DataSet
@@ -57,7 +58,7 @@ class UsageError(ValueError):
 # The command line: a frozen dataclass whose fields are the flags
 # ---------------------------------------------------------------------------------------------
 
-IN, HOW, JUDGE, OUT = "Data", "Embed", "Detect", "Output"
+IN, HOW, THEIRS, JUDGE, OUT = "Data", "Embed", "Other tools' embeddings", "Detect", "Output"
 
 
 def _flag(names: str, panel: str, about: str, **more: Any) -> Any:
@@ -165,6 +166,34 @@ class OutputFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImportFlags:
+    """Vectors that another tool computed."""
+
+    embeddings: Annotated[
+        str,
+        _flag(
+            "--embeddings",
+            THEIRS,
+            "Vectors of another tool instead of --encoder: HDF5, npz or a folder of npy.",
+        ),
+    ] = ""
+    embeddings_key: Annotated[
+        str, _flag("--embeddings-key", THEIRS, "Where in that file the vectors are.")
+    ] = ""
+    names_key: Annotated[str, _flag("--names-key", THEIRS, "Where in that file the names are.")] = (
+        ""
+    )
+    match: Annotated[
+        str,
+        _flag("--match", THEIRS, "Names are clips by path, name or stem; the strictest that fits."),
+    ] = ""
+    axes: Annotated[str, _flag("--axes", THEIRS, "Frames in that file are ntd or ndt.")] = ""
+    dequantise: Annotated[
+        bool, _flag("--dequantise", THEIRS, "Map uint8 vectors, quantised VGGish, to -2..2.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class DetectFlags:
     """How vectors are judged."""
 
@@ -201,7 +230,7 @@ class EmbedSettings(OutputFlags, EmbedFlags):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(OutputFlags, DetectFlags, EmbedFlags):
+class Settings(OutputFlags, DetectFlags, ImportFlags, EmbedFlags):
     """Every flag of the whole job."""
 
     @property
@@ -311,7 +340,7 @@ def embed_command(settings: EmbedSettings) -> None:
     with RunFolder.new(f"embed-{_slug(settings.encoder)}", settings) as folder:
         sources, unusable = _embed_all(settings, _find_clips(settings), pairs, folder)
         for source in sources.values():
-            messages.print(f"{len(source.keys)} vectors in {source.store.path}")
+            messages.print(f"{len(source.keys)} vectors in {source.path}")
         for name, reason in unusable.items():
             messages.print(f"[red]failed:[/] {name}: {escape(reason)}")
         failed = FAILED if unusable else DONE
@@ -368,39 +397,59 @@ class Combination:
         return _slug("-".join([self.encoder, self.pooling, self.detector, *swept, *seed]))
 
 
-def _combinations(settings: Settings) -> tuple[list[Combination], list[tuple[str, str]]]:
-    """Return what is to be run, and the pairs that cannot be, each with its reason."""
-    encoders = _names(settings.encoder, ENCODERS, "encoder")
+def _combinations(
+    settings: Settings, imported: Import | None = None
+) -> tuple[list[Combination], list[Outcome]]:
+    """Return what is to be run, and what cannot be, each with its reason."""
+    encoders = [imported.name] if imported else _names(settings.encoder, ENCODERS, "encoder")
     poolings = _names(settings.pooling, POOLINGS, "pooling")
     detectors = _names(settings.detector, DETECTORS, "detector")
     seeds = [None] if settings.seeds == 1 else range(settings.seed, settings.seed + settings.seeds)
-    wanted, refused = [], []
+    wanted: list[Combination] = []
+    refused: list[Outcome] = []
     for encoder, detector in itertools.product(encoders, detectors):
-        natural = {"sequences": "frames", "bands": "bands"}.get(DETECTORS[detector].takes)
-        for pooling in poolings or [natural or _encoder_class(encoder).default_pooling]:
+        for pooling in poolings or [_natural_pooling(encoder, detector, imported)]:
             for options, seed in itertools.product(_swept(settings, detector), seeds):
                 combination = Combination(encoder, pooling, detector, options, seed)
-                if reason := _refusal(settings, combination):
-                    refused.append((combination.name, reason))
+                if reason := _refusal(settings, combination, imported):
+                    refused.append(Outcome(combination, reason=reason))
                 else:
                     wanted.append(combination)
     if not wanted:
-        raise UsageError(refused[0][1])
+        raise UsageError(refused[0].reason)
     return wanted, refused
 
 
-def _refusal(settings: Settings, made: Combination) -> str:
+def _natural_pooling(encoder: str, detector: str, imported: Import | None) -> str:
+    """Pick the pooling that a detector takes, or else the encoder's own."""
+    takes = DETECTORS[detector].takes
+    if imported is not None and imported.gives == "vectors":
+        return "clip"
+    if takes == "vectors":
+        return "mean" if imported else _encoder_class(encoder).default_pooling
+    return {"sequences": "frames", "bands": "bands"}[takes]
+
+
+def _refusal(settings: Settings, made: Combination, imported: Import | None) -> str:
     """Say why its three parts do not go together, or "" where they do."""
-    encoder, pooling, detector = made.encoder, made.pooling, made.detector
+    detector = made.detector
     for option in {**_set_options(settings, "detector", detector), **dict(made.options)}:
         if option not in (known := detector_options(detector)):
             raise UsageError(f"{detector} has no option {option!r}; it has {', '.join(known)}")
-    gives = {"frames": "sequences", "bands": "bands"}.get(pooling, "vectors")
+    gives = {"frames": "sequences", "bands": "bands"}.get(made.pooling, "vectors")
     takes = DETECTORS[detector].takes
     if gives != takes:
-        return f"--detector {detector} takes {takes}, --pooling {pooling} gives {gives}"
-    network = _make_encoder(settings, encoder, "cpu")
-    return network.refuses(_make_pooling(settings, pooling))
+        return f"--detector {detector} takes {takes}, --pooling {made.pooling} gives {gives}"
+    pooling = _make_pooling(settings, made.pooling)
+    if imported is None:
+        return _make_encoder(settings, made.encoder, "cpu").refuses(pooling)
+    if imported.gives == "vectors" and pooling.name != "clip":
+        return f"{settings.embeddings} holds one vector per clip; --pooling needs frames"
+    if imported.gives == "sequences" and pooling.source != "frames":
+        return f"{settings.embeddings} holds frames; there is no {pooling.source!r} output"
+    if pooling.name == "fluctuation" and imported.report.row_shape[-1] % 64:
+        return f"fluctuation needs a width that is a multiple of 64, {settings.embeddings} has not"
+    return ""
 
 
 def _names(text: str, registry: Mapping[str, Any], kind: str) -> list[str]:
@@ -677,9 +726,13 @@ def _progress(
 def _find_clips(settings: EmbedSettings | Settings) -> DataSet:
     from embed.clips import UnknownMachine, find_clips
 
-    root = _data_root(settings)
+    root, machines = _data_root(settings), _split(settings.machine)
+    if settings.data.startswith("dcase2020:"):
+        from embed.datasets import wanted
+
+        machines = [wanted(settings.data).machine_type]
     try:
-        return find_clips(root, _split(settings.machine), _split(settings.ids))
+        return find_clips(root, machines, _split(settings.ids))
     except (FileNotFoundError, UnknownMachine) as error:
         raise UsageError(str(error)) from None
 
@@ -697,6 +750,15 @@ def _data_root(settings: EmbedSettings | Settings) -> Path:
             with _progress(settings, "demo data to ./demo_data", N_CLIPS, "clips") as advance:
                 write_demo_data(folder, on_clip=advance)
         return folder
+    if settings.data.startswith("dcase2020:"):
+        from embed.datasets import fetch_data_set, wanted
+
+        try:
+            wanted(settings.data)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        fetch_data_set(settings.data, Path("dcase2020"), offline=settings.offline)
+        return Path("dcase2020")
     if settings.data:
         root = Path(settings.data)
     else:
@@ -715,9 +777,10 @@ class Source:
 
     encoder: str
     pooling: str
-    store: EmbeddingStore
+    path: Path
+    read: Callable[[Sequence[str]], np.ndarray]
     keys: frozenset[str]
-    warning: str
+    warning: str = ""
 
 
 def _embed_all(
@@ -841,9 +904,104 @@ def _embed(
     folder.log("embedded", encoder=name, computed=len(todo) - len(left_out), left_out=len(left_out))
     keys = frozenset(c.key for c in dataset.clips) - left_out
     return [
-        Source(name, pooling.name, store, keys, encoders[0].warning)
+        Source(name, pooling.name, store.path, store.read, keys, encoders[0].warning)
         for pooling, store in zip(poolings, stores, strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class Import:
+    """Vectors of another tool, kept under that tool's own names."""
+
+    name: str
+    store: EmbeddingStore
+    report: Report
+
+    @property
+    def gives(self) -> str:
+        return "sequences" if self.report.frames else "vectors"
+
+    def read(
+        self, names: Mapping[str, str], pooling: Pooling | None, keys: Sequence[str]
+    ) -> np.ndarray:
+        """Read the rows of clips, frames pooled over each clip's own length."""
+        import numpy as np
+        import torch
+
+        rows = self.store.read([names[key] for key in keys])
+        if pooling is None or pooling.name == "frames":
+            return rows
+        lengths = np.sum(~np.isnan(rows[:, :, 0]), axis=1)
+        pooled: dict[int, np.ndarray] = {}
+        for length in np.unique(lengths):
+            of_length = np.flatnonzero(lengths == length)
+            vectors = pooling(torch.from_numpy(rows[of_length, :length])).numpy()
+            pooled.update(zip(of_length.tolist(), vectors, strict=True))
+        return np.stack([pooled[i] for i in range(len(keys))])
+
+
+def _import(settings: Settings) -> Import:
+    """Keep the embeddings of another tool in the cache, and say what was recognised."""
+    from cache.importers import Choices, import_to_store
+
+    path = Path(settings.embeddings)
+    if not path.exists():
+        raise UsageError(f"--embeddings {path}: no such file or folder")
+    try:
+        choices = Choices(
+            embeddings_key=settings.embeddings_key,
+            names_key=settings.names_key,
+            axes=settings.axes,
+            dequantise=settings.dequantise,
+            match=settings.match,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    store, report = import_to_store(path, settings.cache_dir, choices)
+    if not settings.quiet:
+        messages.print(f"{path.name}: {escape(report.recognised)}; {report.rows} rows", end="")
+        messages.print(f", left out {report.left_out}" if report.left_out else "")
+    return Import(_slug(path.stem), store, report)
+
+
+def _imported_clips(settings: Settings, imported: Import) -> tuple[DataSet, dict[str, str]]:
+    """Find the clips that imported names are of, from --data or from the names themselves."""
+    from cache.importers import match
+    from embed.clips import clips_of_names
+
+    names = imported.store.keys()
+    if not settings.data:
+        try:
+            dataset = clips_of_names(names, Path(settings.embeddings).absolute())
+        except ValueError as error:
+            raise UsageError(f"{error}; give --data, the recordings they are of") from None
+        return dataset, {clip.key: clip.key for clip in dataset.clips}
+    dataset = _find_clips(settings)
+    found = match(names, [clip.key for clip in dataset.clips], settings.match)
+    if not settings.quiet:
+        messages.print(found.summary)
+    if not found.names:
+        raise ValueError(
+            f"no name in {settings.embeddings} is a clip of {dataset.root}: "
+            f"{names[0]!r} against {dataset.clips[0].key!r}; see --match"
+        )
+    return dataset, dict(found.names)
+
+
+def _imported_sources(
+    settings: Settings,
+    imported: Import,
+    names: Mapping[str, str],
+    poolings: Iterable[str],
+) -> dict[tuple[str, str], Source]:
+    """Offer imported vectors as they are, or imported frames by every pooling asked for."""
+    sources = {}
+    for name in poolings:
+        pooling = _make_pooling(settings, name) if imported.report.frames else None
+        read = partial(imported.read, names, pooling)
+        keys = frozenset(names)
+        sources[imported.name, name] = Source(imported.name, name, imported.store.path, read, keys)
+    return sources
 
 
 def _sha256(dataset: DataSet, key: str) -> str:
@@ -890,8 +1048,12 @@ def _whole_job(settings: Settings) -> int:
     """Embed, judge, report; return the exit code."""
     from detect import page, report
 
-    combinations, refused = _combinations(settings)
-    dataset = _find_clips(settings)
+    imported = _import(settings) if settings.embeddings else None
+    combinations, refused = _combinations(settings, imported)
+    if imported:
+        dataset, names = _imported_clips(settings, imported)
+    else:
+        dataset = _find_clips(settings)
     table, untrained = _table(settings, dataset)
     is_grid = len(combinations) + len(refused) > 1
     with (
@@ -899,19 +1061,23 @@ def _whole_job(settings: Settings) -> int:
         if is_grid
         else RunFolder.new(combinations[0].name, settings)
     ) as folder:
-        for name, reason in refused:
-            messages.print(f"[yellow]skipped:[/] {name}: {escape(reason)}")
+        for outcome in refused:
+            name, reason = outcome.combination.name, escape(outcome.reason)
+            messages.print(f"[yellow]skipped:[/] {name}: {reason}")
         for skipped in dataset.skipped:
             folder.leave_out(skipped.key, skipped.reason)
-        pairs = [(c.encoder, c.pooling) for c in combinations]
-        sources, unusable = _embed_all(settings, dataset, pairs, folder)
+        unusable: dict[str, str] = {}
+        if imported:
+            poolings = {c.pooling for c in combinations}
+            sources = _imported_sources(settings, imported, names, poolings)
+        else:
+            pairs = [(c.encoder, c.pooling) for c in combinations]
+            sources, unusable = _embed_all(settings, dataset, pairs, folder)
         outcomes = _judge(settings, dataset, table, sources, combinations, unusable, folder)
-        entries = [outcome.entry for outcome in outcomes]
-        entries += [{"run": name, "error": reason} for name, reason in refused]
+        entries = [outcome.entry for outcome in [*outcomes, *refused]]
         if is_grid:
-            names = [o.combination.name if o.results else "" for o in outcomes]
-            names += [""] * len(refused)
-            linked = [{**e, "folder": n} for e, n in zip(entries, names, strict=True)]
+            folders = [o.combination.name if o.results else "" for o in [*outcomes, *refused]]
+            linked = [{**e, "folder": name} for e, name in zip(entries, folders, strict=True)]
             page.write_leaderboard(folder.path, linked, f"{dataset.name}: leaderboard")
             report.write_whole(folder.path / "leaderboard.csv", report.leaderboard_csv(entries))
         _print_outcomes(settings, dataset, outcomes, entries)
@@ -973,7 +1139,7 @@ def _judge(
     tasks = [
         delayed(_attempt)(
             unit,
-            sources[c.encoder, c.pooling].store.read,
+            sources[c.encoder, c.pooling].read,
             DetectorChoice(
                 c.detector,
                 {**_set_options(settings, "detector", c.detector), **dict(c.options)},
@@ -1058,7 +1224,7 @@ def _conclude(
         facts={
             "version": _version(),
             "date": time.strftime("%Y-%m-%d %H:%M"),
-            "vectors": source.store.path,
+            "vectors": source.path,
         },
         warnings=[source.warning] if source.warning else [],
         errors=[*left_out, *(("fit", reason) for reason in reasons)],
