@@ -100,10 +100,16 @@ def pipeline(tmp_path, monkeypatch, capsys) -> Pipeline:
 
 
 @pytest.fixture
-def no_figures(monkeypatch) -> None:
-    """Draw nothing: most of the time of a run on so few clips is spent drawing."""
-    for name in ("draw_scores", "draw_roc"):
-        monkeypatch.setattr(figures, name, lambda *_: False)
+def with_figures() -> None:
+    """Let a test's runs draw their figures."""
+
+
+@pytest.fixture(autouse=True)
+def no_figures(request, monkeypatch) -> None:
+    """Draw nothing unless asked to: a run on so few clips spends most of its time drawing."""
+    if "with_figures" not in request.fixturenames:
+        for name in ("draw_scores", "draw_roc"):
+            monkeypatch.setattr(figures, name, lambda *_: False)
 
 
 @pytest.fixture(scope="session")
@@ -158,7 +164,6 @@ def empty(path: Path) -> None:
     os.truncate(path, 0)
 
 
-@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
@@ -209,6 +214,7 @@ def test_a_short_clip_is_used_when_asked_and_that_is_recorded(data, pipeline):
     assert GOOD in log
 
 
+@pytest.mark.usefixtures("with_figures")
 def test_silence_and_a_constant_are_scored(data, pipeline):
     soundfile.write(data / "fan/test/normal_id_00_00000000.wav", np.zeros(8_000), RATE)
     soundfile.write(data / "fan/test/normal_id_00_00000001.wav", np.full(8_000, 0.5), RATE)
@@ -243,6 +249,7 @@ def test_what_only_looks_like_a_recording_is_left_out(data, pipeline):
     assert ran.results()[FAN]["n_normal"] == "4"
 
 
+@pytest.mark.usefixtures("with_figures")
 def test_names_with_spaces_accents_and_newlines_go_all_the_way(tmp_path, pipeline):
     kind = "Lüfter 扇\nno 1"
     record(tmp_path / "mes données", machine(kind))
@@ -498,7 +505,6 @@ class Fails:
         raise NotImplementedError
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_grid_with_one_failing_detector_finishes_the_others(data, pipeline, monkeypatch):
     for n_bands in range(8, 17):
         row = EncoderRow("embed.logmel:LogMel", "log-mel", {"n_mels": 4 * n_bands})
@@ -521,6 +527,7 @@ def test_a_grid_with_one_failing_detector_finishes_the_others(data, pipeline, mo
     assert ran.code == 1
 
 
+@pytest.mark.usefixtures("with_figures")
 def test_unlabelled_clips_are_scored_and_the_empty_cell_says_why(tmp_path, pipeline):
     keys = [*machine("fan", "id_01", n_test=0), *(f"fan/test/id_01_{i:08}.wav" for i in range(3))]
     ran = pipeline("--data", record(tmp_path / "eval_data", keys))
@@ -533,6 +540,7 @@ def test_unlabelled_clips_are_scored_and_the_empty_cell_says_why(tmp_path, pipel
     assert "no labels" in ran.text
 
 
+@pytest.mark.usefixtures("with_figures")
 def test_a_machine_with_one_class_keeps_its_scores_and_the_others_their_auc(tmp_path, pipeline):
     only_normal = [key for key in machine("fan", "id_02") if "anomaly" not in key]
     ran = pipeline("--data", record(tmp_path / "data", [*machine("fan"), *only_normal]))
