@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 DONE, FAILED, USAGE = 0, 1, 2
 
 out = Console(highlight=False, soft_wrap=True)
+if not out.is_terminal:
+    out.width = 160  # a pipe has no width; rows stay on one line
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 app = typer.Typer(
@@ -128,6 +130,8 @@ def show(store: Store, as_json: AsJson = False) -> None:
         _print_json(facts)
         return
     table = Table(show_header=False, title=store.name)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in facts.items():
         if isinstance(value, dict):
             table.add_row(name, "\n".join(f"{k} = {v}" for k, v in value.items()))

@@ -99,6 +99,11 @@ def verify(path: Path, data: Path | None = None) -> Verification:
     changed: list[str] = []
     if data is not None and facts["clips"]:
         store = EmbeddingStore.at(path)
+        if store.identity.source != "computed":
+            raise ValueError(
+                f"{path} was imported, so its rows carry no hash of a recording; verify it "
+                "without --data"
+            )
         for key, (stored_size, _, sha256) in store.contents().items():
             file = data / key
             if not file.is_file():
