@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -632,13 +633,14 @@ def test_domains_of_2022_on_share_the_anomalies_of_the_section(tmp_path, pipelin
     assert f"{harmonic_mean(source, target, pauc):.3f}" in ran.text
 
 
-def test_an_interrupt_leaves_what_was_done_and_says_how_to_go_on(tmp_path):
-    record(tmp_path / "data", machine("fan", n_train=600, n_test=2))
+def test_an_interrupt_leaves_what_was_done_and_says_how_to_go_on(tmp_path, pipeline):
+    record(tmp_path / "data", machine("fan", n_train=300, n_test=2))
+    command = ["--data", "data", "--detector", "mlp"]
     with subprocess.Popen(
-        [sys.executable, ROOT / "run_pipeline.py", "--data", "data"],
+        [sys.executable, ROOT / "run_pipeline.py", *command],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as running:  # fmt: skip
-        while running.poll() is None and not any((tmp_path / "embeddings").glob("**/*")):
+        while running.poll() is None and not any((tmp_path / "embeddings").glob("**/*.h5")):
             time.sleep(0.02)
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=60)
@@ -646,3 +648,9 @@ def test_an_interrupt_leaves_what_was_done_and_says_how_to_go_on(tmp_path):
     assert running.returncode == 130, out + err
     assert "the same command goes on" in out + err
     assert "Traceback" not in out + err
+
+    resumed = pipeline(*command, "--set", "mlp.epochs=1")
+    assert resumed.code == 0
+    n_embedded = re.search(r"embed with logmel: (\d+) clips", resumed.err)
+    assert n_embedded is None or int(n_embedded[1]) < 304
+    assert resumed.results()[FAN]["n_train"] == "300"
