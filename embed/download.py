@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import requests
     from rich.progress import Progress
 
-CONNECT_S = 3.0  # with the interpreter's start, a machine without a network hears so within 5 s
+CONNECT_S = 2.0  # with the interpreter and torch to start, no network is told within 5 s
 READ_S = 30.0
 ATTEMPTS = 5  # of a transfer that breaks off; each continues where the last one ended
 CHUNK = 1 << 16  # at most this much is lost of a connection that breaks
@@ -89,7 +89,7 @@ def unobtainable(file: RemoteFile, target: Path, why: str, hint: str = "") -> st
     size = megabytes(file.size) if file.size else file.about_size or "size unknown"
     return (
         f"{file.name} is not on this machine and cannot be downloaded ({why}): "
-        f"get {file.page} ({size}) and put it at {target}{'; ' if hint else ''}{hint}"
+        f"get {file.page} ({size}) and put it at {target.absolute()}{'; ' if hint else ''}{hint}"
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Lock
 from typing import Any, ClassVar
 
 import torch
@@ -73,19 +74,29 @@ class PretrainedNetwork(Encoder):
         self.__dict__.update(state)
 
 
+_tf32_lock = Lock()
+_tf32_before: list[tuple[bool, bool]] = []  # one entry per caller inside; the first is the user's
+
+
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """Compute float32 on a GPU as float32.
+    """Compute float32 on a GPU as float32, in however many threads at once.
 
     TF32 keeps 10 bits of the mantissa; in a front end that moves quiet mel bands by 22 dB.
     """
     convolution, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = convolution.allow_tf32, matmul.allow_tf32
-    convolution.allow_tf32 = matmul.allow_tf32 = False
+    with _tf32_lock:
+        _tf32_before.append((convolution.allow_tf32, matmul.allow_tf32))
+        convolution.allow_tf32 = matmul.allow_tf32 = False
     try:
         yield
     finally:
-        convolution.allow_tf32, matmul.allow_tf32 = before
+        with _tf32_lock:
+            if len(_tf32_before) == 1:
+                convolution.allow_tf32, matmul.allow_tf32 = _tf32_before[0]
+                _tf32_before.clear()
+            else:
+                _tf32_before.pop()
 
 
 def ready(network: torch.nn.Module, encoder: PretrainedNetwork) -> Any:

@@ -224,3 +224,19 @@ def test_other_checkpoints_are_refused_in_one_line(change, message: str, tmp_pat
 
     assert "broken.pth" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_tf32_is_off_inside_and_the_users_choice_returns() -> None:
+    from embed.pretrained import without_tf32
+
+    users = torch.backends.cudnn.allow_tf32
+    first, second = without_tf32(), without_tf32()
+
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)  # another thread may leave later than it came
+    still_off = not torch.backends.cudnn.allow_tf32
+    second.__exit__(None, None, None)
+
+    assert still_off
+    assert torch.backends.cudnn.allow_tf32 == users
