@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from cache.importers import Report
     from cache.store import EmbeddingStore
     from detect.evaluate import ClipTable, DetectorChoice, FitUnit, Result, Scores
+    from detect.training_clips import UnlikeClip
     from embed.clips import DataSet
     from embed.encoder import Encoder
     from embed.pooling import Pooling
@@ -565,8 +566,17 @@ def _devices(settings: EmbedSettings | Settings) -> list[str]:
 class RunFolder:
     """Where a run leaves what it did; made when the first thing is written into it."""
 
-    def __init__(self, path: Path, settings: EmbedSettings | Settings, identity: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: EmbedSettings | Settings,
+        identity: str = "",
+        *,
+        is_part: bool = False,
+    ) -> None:
         self.path = path
+        self.is_part = is_part
+        """Whether it is one of a grid's."""
         self.identity = identity
         """What an interrupted grid is recognised by; empty where there is nothing to go on with."""
         self.left_out: list[tuple[str, str]] = []
@@ -599,7 +609,7 @@ class RunFolder:
         swept = [f"{combination.detector}.{name}={value}" for name, value in combination.options]
         alone = replace(
             settings,
-            encoder=combination.encoder,
+            encoder=settings.encoder if settings.embeddings else combination.encoder,
             pooling=combination.pooling,
             detector=combination.detector,
             set=[*settings.set, *swept],
@@ -607,7 +617,7 @@ class RunFolder:
             seed=settings.seed if combination.seed is None else combination.seed,
             seeds=1,
         )
-        return RunFolder(self.path / combination.name, alone)
+        return RunFolder(self.path / combination.name, alone, is_part=True)
 
     def __enter__(self) -> RunFolder:
         return self
@@ -726,13 +736,9 @@ def _progress(
 def _find_clips(settings: EmbedSettings | Settings) -> DataSet:
     from embed.clips import UnknownMachine, find_clips
 
-    root, machines = _data_root(settings), _split(settings.machine)
-    if settings.data.startswith("dcase2020:"):
-        from embed.datasets import wanted
-
-        machines = [wanted(settings.data).machine_type]
+    root, named = _data_root(settings)
     try:
-        return find_clips(root, machines, _split(settings.ids))
+        return find_clips(root, _split(settings.machine) or named, _split(settings.ids))
     except (FileNotFoundError, UnknownMachine) as error:
         raise UsageError(str(error)) from None
 
@@ -741,7 +747,8 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _data_root(settings: EmbedSettings | Settings) -> Path:
+def _data_root(settings: EmbedSettings | Settings) -> tuple[Path, list[str]]:
+    """Have the data in a folder; return it, and the machine types that its name asks for."""
     if settings.data == "demo":
         from embed.demo import N_CLIPS, write_demo_data
 
@@ -749,7 +756,7 @@ def _data_root(settings: EmbedSettings | Settings) -> Path:
         if not folder.is_dir():
             with _progress(settings, "demo data to ./demo_data", N_CLIPS, "clips") as advance:
                 write_demo_data(folder, on_clip=advance)
-        return folder
+        return folder, []
     if settings.data.startswith("dcase2020:"):
         from embed.datasets import fetch_data_set, wanted
 
@@ -757,18 +764,17 @@ def _data_root(settings: EmbedSettings | Settings) -> Path:
             wanted(settings.data)
         except ValueError as error:
             raise UsageError(str(error)) from None
-        fetch_data_set(settings.data, Path("dcase2020"), offline=settings.offline)
-        return Path("dcase2020")
+        folder = Path("dcase2020")
+        return folder, [fetch_data_set(settings.data, folder, offline=settings.offline)]
     if settings.data:
-        root = Path(settings.data)
-    else:
-        root = Path("dev_data")
-        if not root.is_dir():
-            raise UsageError(
-                "no data: give --data FOLDER (DCASE or MIMII layout), --data manifest.csv or "
-                "--data demo, or put the recordings in ./dev_data"
-            )
-    return root
+        return Path(settings.data), []
+    folder = Path("dev_data")
+    if not folder.is_dir():
+        raise UsageError(
+            "no data: give --data FOLDER (DCASE or MIMII layout), --data manifest.csv or "
+            "--data demo, or put the recordings in ./dev_data"
+        )
+    return folder, []
 
 
 @dataclass(frozen=True)
@@ -1107,6 +1113,16 @@ def _table(settings: Settings, dataset: DataSet) -> tuple[ClipTable, dict[tuple[
     return table, untrained
 
 
+@dataclass(frozen=True)
+class Work:
+    """One combination to be fitted: its vectors, its clips and what shares a model."""
+
+    combination: Combination
+    source: Source
+    table: ClipTable
+    units: Sequence[FitUnit]
+
+
 def _judge(
     settings: Settings,
     dataset: DataSet,
@@ -1123,7 +1139,7 @@ def _judge(
 
     is_grid = bool(folder.identity)
     outcomes: dict[Combination, Outcome] = {}
-    work: list[tuple[Combination, ClipTable, list[FitUnit]]] = []
+    work: list[Work] = []
     for combination in combinations:
         finished = folder.path / combination.name / "results.json"
         if reason := unusable.get(combination.encoder):
@@ -1131,44 +1147,68 @@ def _judge(
         elif is_grid and finished.exists():
             outcomes[combination] = Outcome(combination, _read_results(finished))
         else:
-            own = _only(table, sources[combination.encoder, combination.pooling].keys)
+            source = sources[combination.encoder, combination.pooling]
+            own = _only(table, source.keys)
             needs_ids = DETECTORS[combination.detector].needs_ids
             many = units(own, "type" if needs_ids else settings.fit_per)
-            work.append((combination, own, many))
+            work.append(Work(combination, source, own, many))
+    unlike = _unlike_the_rest(settings, work, folder)
 
     tasks = [
         delayed(_attempt)(
             unit,
-            sources[c.encoder, c.pooling].read,
+            each.source.read,
             DetectorChoice(
-                c.detector,
-                {**_set_options(settings, "detector", c.detector), **dict(c.options)},
+                each.combination.detector,
+                {
+                    **_set_options(settings, "detector", each.combination.detector),
+                    **dict(each.combination.options),
+                },
                 settings.scaler,
             ),
-            settings.seed if c.seed is None else c.seed,
+            settings.seed if each.combination.seed is None else each.combination.seed,
         )
-        for c, _, many in work
-        for unit in many
+        for each in work
+        for unit in each.units
     ]
     n_jobs = min(settings.workers or os.cpu_count() or 1, len(tasks)) if len(tasks) >= 8 else 1
     attempts = Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
     with _progress(settings, "fit and score", len(tasks), "fits") as advance:
-        for combination, own, many in work:
+        for each in work:
             fitted = []
-            for attempt in itertools.islice(attempts, len(many)):
+            for attempt in itertools.islice(attempts, len(each.units)):
                 fitted.append(attempt)
                 advance()
-            outcomes[combination] = _conclude(
-                settings,
-                dataset,
-                own,
-                sources[combination.encoder, combination.pooling],
-                combination,
-                fitted,
-                folder.inside(combination, settings) if is_grid else folder,
-                folder.left_out,
+            own_folder = folder.inside(each.combination, settings) if is_grid else folder
+            odd = unlike[each.source.encoder, each.source.pooling]
+            outcomes[each.combination] = _conclude(
+                settings, dataset, each, fitted, own_folder, odd, folder.left_out
             )
     return [outcomes[combination] for combination in combinations]
+
+
+def _unlike_the_rest(
+    settings: Settings, work: Sequence[Work], folder: RunFolder
+) -> dict[tuple[str, str], list[UnlikeClip]]:
+    """Compare training clips with each other, since a fault among them spoils everything."""
+    from detect.training_clips import unlike_the_rest
+
+    found: dict[tuple[str, str], list[UnlikeClip]] = {}
+    for each in work:
+        source = each.source
+        if (source.encoder, source.pooling) in found:
+            continue
+        clips = [clip for unit in each.units for clip in unlike_the_rest(unit, source.read)]
+        found[source.encoder, source.pooling] = clips
+        for clip in clips:
+            folder.log("training clip unlike the rest", **asdict(clip))
+        if clips and not settings.quiet:
+            messages.print(
+                f"{len(clips)} training clips are unlike the rest by {source.encoder} "
+                f"{source.pooling}, worth a listen: first {escape(repr(clips[0].key))}, "
+                f"{clips[0].distance:.1f} times the median distance to its nearest others"
+            )
+    return found
 
 
 def _attempt(
@@ -1188,17 +1228,17 @@ def _attempt(
 def _conclude(
     settings: Settings,
     dataset: DataSet,
-    table: ClipTable,
-    source: Source,
-    combination: Combination,
+    work: Work,
     fitted: Sequence[Scores | str],
     folder: RunFolder,
+    unlike: Sequence[UnlikeClip],
     left_out: Sequence[tuple[str, str]],
 ) -> Outcome:
     """Compare a combination's scores with the labels and write its files, results.json last."""
     from detect import figures, page, report
     from detect.evaluate import results
 
+    combination, table, source = work.combination, work.table, work.source
     reasons = [each for each in fitted if isinstance(each, str)]
     scores = [each for each in fitted if not isinstance(each, str)]
     for reason in reasons:
@@ -1212,9 +1252,10 @@ def _conclude(
             folder.log("epoch", unit=each.unit.name, **asdict(epoch))
     path = folder.make()
     report.write_scores(path, table, scores, dataset.year)
-    machines = figures.machine_scores(table, scores, rows)
-    figures.draw_scores(path / "scores.png", machines)
-    figures.draw_roc(path / "roc.png", machines)
+    if not folder.is_part:  # the page has the same figures, and a grid would draw for minutes
+        machines = figures.machine_scores(table, scores, rows)
+        figures.draw_scores(path / "scores.png", machines)
+        figures.draw_roc(path / "roc.png", machines)
     told = page.Run(
         title=f"{dataset.name}: {combination.name}",
         table=table,
@@ -1226,6 +1267,7 @@ def _conclude(
             "date": time.strftime("%Y-%m-%d %H:%M"),
             "vectors": source.path,
         },
+        unlike=unlike,
         warnings=[source.warning] if source.warning else [],
         errors=[*left_out, *(("fit", reason) for reason in reasons)],
         data_root=dataset.root,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from detect.evaluate import ClipTable, Result, Scores
 from detect.figures import KINDS, MachineScores, machine_scores, worst_first
 from detect.report import ranked, write_whole
+from detect.training_clips import UnlikeClip
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -26,13 +27,12 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 CLIPS_LISTED = 10
 ROWS_LISTED = 500
-ODD_DEVIATIONS = 5.0  # a training clip so many MADs above the median is listed as unlike the rest
 WIDTH, HEIGHT, MARGIN = 240.0, 120.0, 4.0  # of a histogram, without its axis
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a run has to tell. `training_scores` are out of fold, by machine, as its unit's keys."""
+    """What a run has to tell."""
 
     title: str
     table: ClipTable
@@ -42,7 +42,7 @@ class Run:
     facts: Mapping[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     errors: Sequence[tuple[str, str]] = ()
-    training_scores: Mapping[str, Array] = field(default_factory=dict)
+    unlike: Sequence[UnlikeClip] = ()
     data_root: Path | None = None
 
 
@@ -270,32 +270,21 @@ def _roc_path(machine: MachineScores) -> str:
 
 
 def _unlike_the_rest(run: Run) -> dict[str, list[ListedClip]]:
-    """List training clips that a model without them finds odd: an error in the data, or a fault."""
-    found = {}
-    for fitted in run.scores:
-        unit = fitted.unit
-        scores = run.training_scores.get(unit.name)
-        if scores is None:
-            continue
-        middle = np.median(scores)
-        deviation = 1.4826 * np.median(np.abs(scores - middle))
-        odd = [
-            int(i)
-            for i in np.argsort(-scores)[:CLIPS_LISTED]
-            if scores[i] > middle + ODD_DEVIATIONS * deviation
-        ]
-        if odd:
-            found[unit.name] = [
+    """List training clips far from the others, by machine: an error in the data, or a fault."""
+    found: dict[str, list[ListedClip]] = {}
+    for clip in run.unlike:
+        listed = found.setdefault(clip.machine, [])
+        if len(listed) < CLIPS_LISTED:
+            listed.append(
                 ListedClip(
-                    rank,
-                    PurePosixPath(unit.train_keys[i]).name,
-                    unit.train_keys[i],
-                    _link(run.data_root, unit.train_keys[i]),
-                    _score(scores[i]),
-                    f"{scores[i] / middle:.1f} times the median" if middle > 0 else "",
+                    len(listed) + 1,
+                    PurePosixPath(clip.key).name,
+                    clip.key,
+                    _link(run.data_root, clip.key),
+                    f"{clip.distance:.1f}",
+                    "times the median distance to its nearest others",
                 )
-                for rank, i in enumerate(odd, start=1)
-            ]
+            )
     return found
 
 

@@ -12,6 +12,7 @@ from detect.scaler import ColumnScaler
 
 FEWEST = 8
 DEVIATIONS = 5.0
+LEAST_FACTOR = 2.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ def unlike_the_rest(
     """List training clips whose distance to the k nearest others stands out, farthest first.
 
     Leave-one-out: no clip is its own neighbour. What stands out is more than `deviations` robust
-    deviations (1.4826 times the median absolute deviation of the log distance) above the median.
+    deviations (1.4826 times the median absolute deviation of the log distance) above the median,
+    and at least twice the median.
     Fewer than 8 clips say nothing. Frames and bands are compared by their mean over time.
     """
     if len(unit.train_keys) < FEWEST:
@@ -44,7 +46,7 @@ def unlike_the_rest(
     mean = distances.mean(axis=1)
     log = np.log(np.maximum(mean, np.finfo(float).tiny))
     spread = 1.4826 * np.median(np.abs(log - np.median(log)))
-    limit = np.median(log) + deviations * max(spread, 0.01)
+    limit = np.median(log) + max(deviations * spread, np.log(LEAST_FACTOR))
     found = [int(i) for i in np.argsort(-mean, kind="stable") if log[i] > limit]
     return [
         UnlikeClip(
