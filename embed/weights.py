@@ -53,6 +53,12 @@ class Weights:
         """Say whether the checkpoint is a `save_pretrained` folder instead of one file."""
         return bool(self.repository)
 
+    @property
+    def identity(self) -> str:
+        """What `identity` says of an intact copy."""
+        hashes = {file.name: file.hash.removeprefix("sha256:") for file in self.files}
+        return _identity_of(hashes) if self.is_folder else hashes[self.files[0].name]
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -145,7 +151,9 @@ def is_offline(offline: bool = False) -> bool:
 
 def find_checkpoint(option: str, weights: Weights, *, offline: bool = False) -> Checkpoint:
     """Return the user's checkpoint, or the published one where `option` is empty."""
-    path = published(weights, offline=offline) if not option else Path(option).expanduser()
+    if not option:
+        return Checkpoint(published(weights, offline=offline), weights.identity)
+    path = Path(option).expanduser()
     if not path.exists():
         raise FileNotFoundError(
             f"No checkpoint at {path}: --weights takes a checkpoint file, a save_pretrained "
@@ -171,7 +179,11 @@ def identity(path: Path) -> str:
             f"{path} is not a save_pretrained folder: expected config.json and model.safetensors, "
             f"found {', '.join(f.name for f in files) or 'neither'}"
         )
-    sums = "".join(f"{_sha256(file)}  {file.name}\n" for file in files)
+    return _identity_of({file.name: _sha256(file) for file in files})
+
+
+def _identity_of(hashes: Mapping[str, str]) -> str:
+    sums = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
     return hashlib.sha256(sums.encode()).hexdigest()
 
 

@@ -21,6 +21,7 @@ from embed.weights import (
     Weights,
     find_checkpoint,
     find_published,
+    identity,
     published,
     read_tensors,
 )
@@ -276,6 +277,7 @@ def test_a_pinned_repository_fills_the_hubs_cache_once(
     again = published(hub, folder=tmp_path / "ours", offline=True)
 
     assert folder == again
+    assert hub.identity == identity(folder)
     assert sorted(p.name for p in folder.iterdir()) == sorted(f.name for f in hub.files)
     assert folder.is_relative_to(tmp_path / "hub")
     assert folder.name == REVISION
