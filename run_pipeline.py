@@ -24,7 +24,7 @@ from difflib import get_close_matches
 from functools import partial, wraps
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from embed.pooling import Pooling
 
 DONE, FAILED, USAGE, CLIPS_LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
+
+SECONDS_ALONE = 3.0
+
+T = TypeVar("T")
 
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 """What a person watches; results go to standard output."""
@@ -1060,7 +1064,7 @@ def _whole_job(settings: Settings) -> int:
         dataset, names = _imported_clips(settings, imported)
     else:
         dataset = _find_clips(settings)
-    table, untrained = _table(settings, dataset)
+    table, untrained = _table(dataset)
     is_grid = len(combinations) + len(refused) > 1
     with (
         RunFolder.of_grid(settings, dataset)
@@ -1087,8 +1091,8 @@ def _whole_job(settings: Settings) -> int:
             page.write_leaderboard(folder.path, linked, f"{dataset.name}: leaderboard")
             report.write_whole(folder.path / "leaderboard.csv", report.leaderboard_csv(entries))
         _print_outcomes(settings, dataset, outcomes, entries)
-        for machine, reason in untrained.items():
-            messages.print(f"[red]no result:[/] {' '.join(machine)}: {reason}")
+        for reason in untrained:
+            messages.print(f"[red]no result:[/] {escape(reason)}")
         for warning in dict.fromkeys(s.warning for s in sources.values() if s.warning):
             messages.print(f"[bold red]warning:[/] {escape(warning)}")
         if not settings.quiet:
@@ -1098,19 +1102,29 @@ def _whole_job(settings: Settings) -> int:
         return CLIPS_LEFT_OUT if folder.left_out else DONE
 
 
-def _table(settings: Settings, dataset: DataSet) -> tuple[ClipTable, dict[tuple[str, str], str]]:
-    """Turn clips into columns, without the machines that nothing can be fitted for."""
+def _table(dataset: DataSet) -> tuple[ClipTable, list[str]]:
+    """Turn clips into columns, without the machines that nothing can be fitted to."""
     from detect.evaluate import ClipTable
 
-    reason = "it has test clips but no normal training clips; add some, or leave it out with --ids"
-    untrained = dict.fromkeys(dataset.without_training(settings.fit_per), reason)
-    clips = [clip for clip in dataset.clips if clip.machine not in untrained]
-    if not any(clip.split == "test" for clip in clips):
-        first = f"; {' '.join(next(iter(untrained)))}: {reason}" if untrained else ""
-        raise ValueError(f"{dataset.root} has no test clip to judge{first}")
     columns = ("key", "machine_type", "machine_id", "split", "label", "domain", "group")
-    table = ClipTable(**{name: tuple(getattr(c, name) for c in clips) for name in columns})
+    every = ClipTable(**{name: tuple(getattr(c, name) for c in dataset.clips) for name in columns})
+    table, untrained = _trained(every)
+    if "test" not in table.split:
+        first = f"; {untrained[0]}" if untrained else ""
+        raise ValueError(f"{dataset.root} has no test clip to judge{first}")
     return table, untrained
+
+
+def _trained(table: ClipTable) -> tuple[ClipTable, list[str]]:
+    """Leave out the machines that nothing can be fitted to, and say so of each."""
+    rows = list(zip(table.machine_type, table.machine_id, table.split, table.label, strict=True))
+    trained = {row[:2] for row in rows if row[2:] == ("train", "normal")}
+    untrained = sorted({row[:2] for row in rows if row[2] == "test"} - trained)
+    keys = frozenset(
+        key for key, row in zip(table.key, rows, strict=True) if row[:2] not in untrained
+    )
+    reason = "it has test clips but no normal training clips; add some, or leave it out with --ids"
+    return _only(table, keys), [f"{' '.join(machine)}: {reason}" for machine in untrained]
 
 
 @dataclass(frozen=True)
@@ -1121,6 +1135,8 @@ class Work:
     source: Source
     table: ClipTable
     units: Sequence[FitUnit]
+    untrained: Sequence[str]
+    """Machines that lost all their training clips, each with the reason."""
 
 
 def _judge(
@@ -1132,9 +1148,7 @@ def _judge(
     unusable: Mapping[str, str],
     folder: RunFolder,
 ) -> list[Outcome]:
-    """Fit and score every combination on every machine, in parallel where that pays."""
-    from joblib import Parallel, delayed
-
+    """Fit and score every combination on every machine."""
     from detect.evaluate import DetectorChoice, units
 
     is_grid = bool(folder.identity)
@@ -1148,14 +1162,15 @@ def _judge(
             outcomes[combination] = Outcome(combination, _read_results(finished))
         else:
             source = sources[combination.encoder, combination.pooling]
-            own = _only(table, source.keys)
+            own, untrained = _trained(_only(table, source.keys))
             needs_ids = DETECTORS[combination.detector].needs_ids
             many = units(own, "type" if needs_ids else settings.fit_per)
-            work.append(Work(combination, source, own, many))
+            work.append(Work(combination, source, own, many, untrained))
     unlike = _unlike_the_rest(settings, work, folder)
 
     tasks = [
-        delayed(_attempt)(
+        partial(
+            _attempt,
             unit,
             each.source.read,
             DetectorChoice(
@@ -1171,8 +1186,7 @@ def _judge(
         for each in work
         for unit in each.units
     ]
-    n_jobs = min(settings.workers or os.cpu_count() or 1, len(tasks)) if len(tasks) >= 8 else 1
-    attempts = Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
+    attempts = _in_order(tasks, settings.workers or os.cpu_count() or 1)
     with _progress(settings, "fit and score", len(tasks), "fits") as advance:
         for each in work:
             fitted = []
@@ -1211,6 +1225,22 @@ def _unlike_the_rest(
     return found
 
 
+def _in_order(tasks: Sequence[Callable[[], T]], workers: int) -> Iterator[T]:
+    """Run tasks and yield what they return, in their order; in parallel once that pays.
+
+    Worker processes take seconds to start, so short grids never start them.
+    """
+    from joblib import Parallel, delayed
+
+    started = time.monotonic()
+    for n_done, task in enumerate(tasks):
+        if workers > 1 and time.monotonic() - started > SECONDS_ALONE:
+            rest = [delayed(task)() for task in tasks[n_done:]]
+            yield from Parallel(n_jobs=min(workers, len(rest)), return_as="generator")(rest)
+            return
+        yield task()
+
+
 def _attempt(
     unit: FitUnit, read: Callable[[Sequence[str]], Any], choice: DetectorChoice, seed: int
 ) -> Scores | str:
@@ -1239,12 +1269,12 @@ def _conclude(
     from detect.evaluate import results
 
     combination, table, source = work.combination, work.table, work.source
-    reasons = [each for each in fitted if isinstance(each, str)]
+    reasons = [*work.untrained, *(each for each in fitted if isinstance(each, str))]
     scores = [each for each in fitted if not isinstance(each, str)]
     for reason in reasons:
         folder.log("failed", reason=reason)
     if not scores:
-        return Outcome(combination, reason=reasons[0])
+        return Outcome(combination, reason="; ".join(reasons) or "no test clip is left to judge")
     rows = results(table, scores, settings.fit_per, dataset.year, seed=settings.seed)
     for each in scores:
         folder.log("fitted", unit=each.unit.name, seconds=each.seconds, warnings=each.warnings)

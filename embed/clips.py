@@ -111,15 +111,6 @@ class DataSet:
         """Map each key to its file's size in bytes and modification time in ns."""
         return {clip.key: found for clip, found in zip(self.clips, self.stats, strict=True)}
 
-    def without_training(self, fit_per: str = "id") -> tuple[tuple[str, str], ...]:
-        """Name the machines whose test clips no normal training clip could be fitted for."""
-        own = 2 if fit_per == "id" else 1
-        trained = {
-            c.machine[:own] for c in self.clips if c.split == "train" and c.label == "normal"
-        }
-        tested = {clip.machine for clip in self.clips if clip.split == "test"}
-        return tuple(sorted(m for m in tested if m[:own] not in trained))
-
 
 def find_clips(data: Path, machines: Sequence[str] = (), ids: Sequence[str] = ()) -> DataSet:
     """List the clips of a data folder, of one machine's folder or of a CSV manifest.

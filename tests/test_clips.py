@@ -135,7 +135,6 @@ def test_dcase_2020_evaluation_clips_are_unlabelled_and_join_the_additional_trai
 
     assert {clip.machine for clip in found.clips} == {("slider", "id_00"), ("slider", "id_01")}
     assert by_key(found)["eval_data/slider/test/id_01_00000000.wav"].label == "unknown"
-    assert found.without_training() == ()
 
 
 @pytest.mark.parametrize("layout", YEARS)
@@ -311,14 +310,6 @@ def test_contents_tell_size_and_modification_time(tmp_path):
     key = DCASE_2020[0]
     assert found.contents()[key] == (len(f"sound of {key}"), 123_456_789)
     assert list(found.contents()) == [clip.key for clip in found.clips]
-
-
-def test_test_clips_without_training_are_named(tmp_path):
-    fill(tmp_path, [*DCASE_2020, "slider/test/id_01_00000000.wav"])
-    found = find_clips(tmp_path)
-
-    assert found.without_training("id") == (("slider", "id_01"),)
-    assert found.without_training("type") == ()
 
 
 def test_data_that_is_not_there_names_the_ways(tmp_path):

@@ -449,6 +449,36 @@ def test_a_machine_without_training_clips_is_named_and_the_others_are_judged(dat
     assert ("fan", "id_02") not in ran.results()
 
 
+def test_a_machine_whose_only_training_clip_is_bad_does_not_cost_the_others(data, pipeline):
+    record(data, machine("pump", n_train=1))
+    truncated(data / "pump/train/normal_id_00_00000000.wav")
+    ran = pipeline("--data", data)
+
+    assert ran.code == 1
+    assert "pump id_00" in ran.text
+    assert ran.results()[FAN]["auc"] != ""
+
+
+def test_nothing_but_bad_test_clips_is_a_failure_that_says_so(data, pipeline):
+    for path in (data / "fan/test").iterdir():
+        text(path)
+    ran = pipeline("--data", data)
+
+    assert ran.code == 1
+    assert "no test clip is left to judge" in ran.text
+    assert len(ran.errors()) == 8
+
+
+@pytest.mark.parametrize("fit_per", ["id", "type"])
+def test_an_id_without_training_clips_is_refused_whatever_is_fitted(fit_per, data, pipeline):
+    record(data, ["fan/test/normal_id_02_00000000.wav"])
+    ran = pipeline("--data", data, "--fit-per", fit_per)
+
+    assert ran.code == 1
+    assert "fan id_02" in ran.text
+    assert ran.results()[FAN]["auc"] != ""
+
+
 def test_test_clips_alone_are_an_error_before_anything_is_embedded(tmp_path, pipeline):
     ran = pipeline("--data", record(tmp_path / "data", machine("fan", n_train=0)))
 
