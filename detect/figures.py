@@ -191,6 +191,10 @@ def _subplots(
 
 
 def _save(figure: Any, path: Path) -> None:
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a machine may be called anything
     partial = path.with_name(f".{path.name}.partial")
     figure.savefig(partial, dpi=110, format="png")
     partial.replace(path)

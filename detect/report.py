@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
+from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
 from detect.evaluate import TOTAL, ClipTable, Result, Scores, official_score
@@ -112,12 +113,13 @@ def results_table(rows: Sequence[Result], title: str = "", year: int = 2020) -> 
     from rich.text import Text
 
     domains = _has_domains(rows)
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    heading = Text(title, "table.title") if title else None
+    table = Table(title=heading, title_justify="left", box=None, pad_edge=False)
     table.add_column("machine", no_wrap=True)
-    for heading in ("train", "normal", "anom."):
-        table.add_column(heading, justify="right")
-    for heading in ("AUC", "pAUC"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for column in ("train", "normal", "anom."):
+        table.add_column(column, justify="right")
+    for column in ("AUC", "pAUC"):
+        table.add_column(column, justify="right", no_wrap=True)
         table.add_column("95 %", no_wrap=True, style="dim")
     if domains:
         table.add_column("source", justify="right")
@@ -144,7 +146,7 @@ def results_table(rows: Sequence[Result], title: str = "", year: int = 2020) -> 
     official = official_score(rows, year)
     if domains and official is not None:
         notes.append(f"official score of DCASE {year} (harmonic mean): {official:.3f}")
-    table.caption = "\n".join(notes) or None
+    table.caption = Text("\n".join(notes), "table.caption") if notes else None
     table.caption_justify = "left"
     return table
 
@@ -179,40 +181,79 @@ def ranked(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(entries, key=lambda e: (e.get("auc_mean") is None, -(e.get("auc_mean") or 0.0)))
 
 
+FIGURES = {
+    "auc_mean": "AUC mean",
+    "auc_spread": "± seeds",
+    "auc_hmean": "hmean",
+    "auc_pooled": "pooled",
+    "pauc_mean": "pAUC mean",
+}
+RATES = {"accuracy": "acc", "precision": "prec", "recall": "rec", "f1": "F1"}
+
+
+def over_seeds(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Merge entries that differ in their seed only: mean of each figure, spread of the AUC.
+
+    `auc_spread` is the sample standard deviation of `auc_mean` over the seeds.
+    """
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for entry in entries:
+        names = tuple(item for item in entry.items() if item[0] != "seed" and _is_name(*item))
+        groups.setdefault(names, []).append(entry)
+    merged = []
+    for names, same in groups.items():
+        columns = dict.fromkeys(column for entry in same for column in entry)
+        whole: dict[str, Any] = {**dict(names), "seeds": str(len(same))}
+        for column in columns:
+            values = [v for entry in same if isinstance(v := entry.get(column), float)]
+            if values:
+                whole[column] = sum(values) / len(values)
+                if column == "auc_mean" and len(values) > 1:
+                    whole["auc_spread"] = stdev(values)
+        for column in ("note", "error"):
+            if told := next((entry[column] for entry in same if entry.get(column)), ""):
+                whole[column] = told
+        merged.append(whole)
+    return merged
+
+
 def leaderboard_table(entries: Sequence[Mapping[str, Any]], title: str = "") -> Table:
     """Lay out a grid's combinations, best mean AUC first, failures with their reason last."""
     from rich.table import Table
     from rich.text import Text
 
     entries = ranked(entries)
-    figures = {
-        "auc_mean": "AUC mean",
-        "auc_hmean": "hmean",
-        "auc_pooled": "pooled",
-        "pauc_mean": "pAUC mean",
-    }
-    names = [
-        column
-        for column in dict.fromkeys(column for entry in entries for column in entry)
-        if column not in ("note", "error") and not column.startswith(("auc_", "pauc_"))
-    ]
+    columns = dict.fromkeys(column for entry in entries for column in entry)
+    names = [c for c in columns if any(c in e and _is_name(c, e[c]) for e in entries)]
+    figures = {c: heading for c, heading in FIGURES.items() if c in columns or c != "auc_spread"}
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for name in names:
         table.add_column(name)
     for heading in figures.values():
         table.add_column(heading, justify="right", no_wrap=True)
+    rates = [column for column in columns if "_at_" in column]
+    for column in rates:
+        rate, _, threshold = column.partition("_at_")
+        table.add_column(f"{RATES[rate]} {threshold}", justify="right", no_wrap=True)
     noted = any(entry.get("note") or entry.get("error") for entry in entries)
     if noted:
         table.add_column("", style="yellow")
     for entry in entries:
         cells: list[Any] = [str(entry.get(name, "")) for name in names]
         cells += [
-            Text(_figure(entry.get(column)), _colour(entry.get(column))) for column in figures
+            Text(_figure(entry.get(c)), "" if c == "auc_spread" else _colour(entry.get(c)))
+            for c in figures
         ]
+        cells += [_figure(entry.get(column)) for column in rates]
         if noted:
             cells.append(str(entry.get("error") or entry.get("note") or ""))
         table.add_row(*cells)
     return table
+
+
+def _is_name(column: str, value: Any) -> bool:
+    """Whether a column says which combination it is, rather than how good."""
+    return column not in ("note", "error", "folder") and isinstance(value, str)
 
 
 def _has_domains(rows: Iterable[Result]) -> bool:

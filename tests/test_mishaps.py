@@ -262,6 +262,47 @@ def test_names_with_spaces_accents_and_newlines_go_all_the_way(tmp_path, pipelin
     assert len(ran.scores(score_file.name)) == 8
 
 
+@pytest.mark.usefixtures("with_figures")
+def test_names_that_could_be_markup_are_names(tmp_path, pipeline):
+    kind = r"[red]<b>fan $\nowhere$ %s {0}"
+    record(tmp_path / "data", [key.replace("fan", kind, 1) for key in machine("fan")])
+    (tmp_path / "data" / "[bold]stray.wav").write_bytes(b"")
+    ran = pipeline("--data", tmp_path / "data")
+
+    assert ran.code == 3
+    assert list(ran.errors()) == ["[bold]stray.wav"]
+    assert (kind, "id_00") in ran.results()
+    assert f"{kind} id_00" in ran.out
+    assert f"{kind}, logmel" in ran.out
+    assert "[bold]stray.wav" in ran.err
+    assert "<b>fan" not in (ran.folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("with_figures")
+def test_a_manifest_may_call_its_machines_anything(recorded, tmp_path, pipeline):
+    data = shutil.copytree(recorded, tmp_path / "data")
+    rows = ["path,machine_type,machine_id,split,label"]
+    for key in machine("fan"):
+        label = "anomalous" if "anomaly" in key else "normal"
+        rows.append(f"{key},../[/red]press,a/b [c],{key.split('/')[1]},{label}")
+    (data / "clips.csv").write_text("\n".join(rows))
+    ran = pipeline("--data", data / "clips.csv")
+
+    assert ran.code == 0
+    assert ("../[/red]press", "a/b [c]") in ran.results()
+    assert "../[/red]press" in ran.out
+    (scores,) = ran.folder.glob("anomaly_score_*.csv")
+    assert len(ran.scores(scores.name)) == 8
+
+
+def test_a_channel_that_no_clip_has_is_said(data, pipeline):
+    ran = pipeline("--data", data, "--channel", 3)
+
+    assert ran.code == 1
+    assert "has 1 channel(s), counted from 0; there is no 3" in ran.text
+    assert "Traceback" not in ran.text
+
+
 def test_a_file_that_changes_while_it_is_read_is_left_out(data, pipeline, monkeypatch):
     class Growing(type(Path())):  # type: ignore[misc]
         def stat(self, **options: object) -> os.stat_result:
