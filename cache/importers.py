@@ -655,15 +655,19 @@ def _hdf5_datasets(path: Path) -> dict[str, _Array]:
         raise ValueError(f"neither HDF5, npz nor npy, or damaged ({error})") from None
     paths: list[str] = []
 
-    def visit(name: bytes, link: Any) -> None:
+    def visit(name: bytes, link: Any) -> str | None:
+        """Note a path, or end the visit with a reason (h5py would lose an exception)."""
         shown = name.decode("utf-8", "surrogateescape")
         if link.type != h5py.h5l.TYPE_HARD:
-            raise ValueError(f"/{shown} is a link, perhaps out of the file; links are not followed")
+            return f"/{shown} is a link, perhaps out of the file; links are not followed"
         if len(paths) >= _MOST_OBJECTS:
-            raise ValueError(f"more than {_MOST_OBJECTS} objects")
+            return f"it has more than {_MOST_OBJECTS} objects"
         paths.append(shown)
+        return None
 
-    file.id.links.visit(visit, info=True)
+    refusal = file.id.links.visit(visit, info=True)
+    if refusal is not None:
+        raise ValueError(refusal)
     size = path.stat().st_size
     arrays: dict[str, _Array] = {}
     for each in paths:

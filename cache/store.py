@@ -365,6 +365,7 @@ class EmbeddingStore:
         """
         with self.lock():
             _remove_stale(self.parts_folder, self.path)
+            self._remove_merged_parts()
             if not _parts_in(self.parts_folder):
                 self._remove_parts([])
                 return
@@ -406,6 +407,7 @@ class EmbeddingStore:
     def drop(self, keys: Sequence[str]) -> None:
         """Remove the rows of `keys`; the rest is rewritten and put in place by rename."""
         with self.lock():
+            self._remove_merged_parts()
             try:
                 self._remove_parts(self._rewrite(keys))
             except OSError as error:
@@ -414,10 +416,17 @@ class EmbeddingStore:
     def convert(self, dtype: str) -> None:
         """Rewrite the store as float32 or float16; float16 keeps about three digits."""
         with self.lock():
+            self._remove_merged_parts()
             try:
                 self._remove_parts(self._rewrite(dtype=dtype))
             except OSError as error:
                 raise _explained(error, self.path, "the store is as it was") from error
+
+    def _remove_merged_parts(self) -> None:
+        """Remove what a merge that was killed left: the next file will not know these parts."""
+        snapshot = _snapshot(self)
+        current = _index(snapshot).parts
+        self._remove_parts([part for part in snapshot.parts if part not in current])
 
     def _remove_parts(self, parts: Sequence[Path]) -> None:
         for part in parts:
