@@ -1039,6 +1039,7 @@ class Outcome:
     combination: Combination
     results: Sequence[Result] = ()
     reason: str = ""
+    decisions: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -1048,9 +1049,9 @@ class Outcome:
         made = self.combination
         seed = {} if made.seed is None else {"seed": str(made.seed)}
         names = {"encoder": made.encoder, "pooling": made.pooling, "detector": made.detector}
-        entry = leaderboard_entry(
-            self.results, **names, **{k: str(v) for k, v in made.options}, **seed
-        )
+        options = {name: str(value) for name, value in made.options}
+        entry = leaderboard_entry(self.results, **names, **options, **seed)
+        entry |= self.decisions
         return {**entry, "error": self.reason} if self.reason else entry
 
 
@@ -1159,7 +1160,7 @@ def _judge(
         if reason := unusable.get(combination.encoder):
             outcomes[combination] = Outcome(combination, reason=reason)
         elif is_grid and finished.exists():
-            outcomes[combination] = Outcome(combination, _read_results(finished))
+            outcomes[combination] = _read_outcome(combination, finished)
         else:
             source = sources[combination.encoder, combination.pooling]
             own, untrained = _trained(_only(table, source.keys))
@@ -1266,6 +1267,7 @@ def _conclude(
 ) -> Outcome:
     """Compare a combination's scores with the labels and write its files, results.json last."""
     from detect import figures, page, report
+    from detect.decisions import decisions
     from detect.evaluate import results
 
     combination, table, source = work.combination, work.table, work.source
@@ -1303,8 +1305,10 @@ def _conclude(
         data_root=dataset.root,
     )
     page.write_report(path, told)
-    report.write_results(path, rows, year=dataset.year)
-    return Outcome(combination, rows, "; ".join(reasons))
+    outcome = Outcome(combination, rows, "; ".join(reasons), decisions(table, scores))
+    more = {"decisions": outcome.decisions, "failed": outcome.reason}
+    report.write_results(path, rows, year=dataset.year, more=more)
+    return outcome
 
 
 def _only(table: ClipTable, keys: frozenset[str]) -> ClipTable:
@@ -1314,11 +1318,13 @@ def _only(table: ClipTable, keys: frozenset[str]) -> ClipTable:
     return replace(table, **{name: tuple(c[i] for i in kept) for name, c in columns.items()})
 
 
-def _read_results(path: Path) -> list[Result]:
+def _read_outcome(combination: Combination, path: Path) -> Outcome:
+    """Read what an interrupted grid had finished."""
     from detect.evaluate import Result
 
-    rows = json.loads(path.read_text(encoding="utf-8"))["results"]
-    return [Result(**row) for row in rows]
+    content = json.loads(path.read_text(encoding="utf-8"))
+    rows = [Result(**row) for row in content["results"]]
+    return Outcome(combination, rows, content["failed"], content["decisions"])
 
 
 def _print_outcomes(
@@ -1341,7 +1347,9 @@ def _print_outcomes(
         ]
         print(json.dumps({"data": str(dataset.root), "runs": runs}))  # noqa: T201
     elif len(entries) > 1:
-        title = f"{dataset.name}, best first"
+        if settings.seeds > 1:
+            entries = report.over_seeds(entries)
+        title = f"{dataset.name}, best first (ranked by test labels: to pick one so is an oracle)"
         _results_screen().print(report.leaderboard_table(entries, title=title))
     else:
         name, rows = outcomes[0].combination.name, outcomes[0].results
