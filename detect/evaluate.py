@@ -28,6 +28,7 @@ TOTAL = "total"
 """The machine type of the averages over several types."""
 DOMAIN_COLUMNS = ("auc_source", "auc_target", "pauc_source", "pauc_target")
 RATED_AT_ONCE = 2048
+STACKED = ("mlp", "unet")
 
 
 @dataclass(frozen=True)
@@ -182,10 +183,21 @@ def fit_and_score(unit: FitUnit, read: Read, choice: DetectorChoice, seed: int =
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         detector = fit(unit, read, choice, seed)
-        parts = [
-            _rate(detector, choice.name, X, ids)
-            for X, ids in _in_parts(unit.test_keys, unit.test_ids, choice.name, read)
-        ]
+        scored = _scored(unit, read, choice, detector, perf_counter() - start)
+    return replace(scored, warnings=tuple(sorted({str(w.message) for w in caught})))
+
+
+def _scored(
+    unit: FitUnit, read: Read, choice: DetectorChoice, detector: Detector, seconds: float
+) -> Scores:
+    """Rate the unit's test clips, a part at a time."""
+    from time import perf_counter
+
+    start = perf_counter()
+    parts = [
+        _rate(detector, choice.name, X, ids)
+        for X, ids in _in_parts(unit.test_keys, unit.test_ids, choice.name, read)
+    ]
     scores = np.concatenate(parts)
     if not np.isfinite(scores).all():
         bad = int(np.flatnonzero(~np.isfinite(scores))[0])
@@ -193,14 +205,39 @@ def fit_and_score(unit: FitUnit, read: Read, choice: DetectorChoice, seed: int =
             f"{choice.name} on {unit.name} rates {unit.test_keys[bad]!r} {scores[bad]}; "
             "its embedding or the fit is not usable"
         )
-    return Scores(
-        unit,
-        scores,
-        detector,
-        perf_counter() - start,
-        history_of(detector),
-        tuple(sorted({str(w.message) for w in caught})),
-    )
+    return Scores(unit, scores, detector, seconds + perf_counter() - start, history_of(detector))
+
+
+def fit_and_score_together(
+    units: Sequence[FitUnit], read: Read, choice: DetectorChoice, seed: int = 0
+) -> list[Scores]:
+    """Do what `fit_and_score` does for each unit; autoencoders train as one batched ensemble.
+
+    Where stacking does not pay (`detect.ensemble.together_is_faster`), units are fitted one by
+    one. If one network diverges, none is returned; fitted one by one, only that unit fails.
+    """
+    from time import perf_counter
+
+    start = perf_counter()
+    if choice.name not in STACKED:
+        return [fit_and_score(unit, read, choice, seed) for unit in units]
+    from detect.ensemble import fit_together, together_is_faster
+
+    detectors = [choice.make(seed) for _ in units]
+    X = [read_for(choice.name, unit.train_keys, read) for unit in units]
+    networks = [detector.steps[-1][1] for detector in detectors]  # type: ignore[attr-defined]
+    if not together_is_faster(networks[0], X[0].shape[1], len(units)):
+        return [fit_and_score(unit, read, choice, seed) for unit in units]
+    scaled = []
+    for detector, clips in zip(detectors, X, strict=True):
+        before = detector.steps[:-1]  # type: ignore[attr-defined]
+        scaled.append(before[0][1].fit_transform(clips) if before else clips)
+    fit_together(networks, scaled)
+    spent = (perf_counter() - start) / len(units)
+    return [
+        _scored(unit, read, choice, detector, spent)
+        for unit, detector in zip(units, detectors, strict=True)
+    ]
 
 
 def history_of(detector: Any) -> tuple[Any, ...]:

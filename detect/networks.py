@@ -48,8 +48,8 @@ class UNet(nn.Module):
             skips.append(x)
         skips.pop()  # the bottleneck is no skip
         for layer in self.up:
-            x = torch.cat([torch.relu(layer(x)), skips.pop()], dim=1)
-        return self.out(torch.cat([x, *skips], dim=1))  # type: ignore[no-any-return]
+            x = torch.cat([torch.relu(layer(x)), skips.pop()], dim=-1)
+        return self.out(torch.cat([x, *skips], dim=-1))  # type: ignore[no-any-return]
 
 
 def mlp(dim: int) -> MLP:
@@ -115,4 +115,4 @@ def drawn(mean: Tensor, log_variance: Tensor, training: bool) -> Tensor:
 
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Kullback-Leibler divergence from the standard normal distribution, in nats per row."""
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=-1)

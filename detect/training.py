@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 WATCHED_AT_ONCE = 2**19  # numbers: 4,096 vectors of 128, or 13 images of 313 x 128
 
+MIN_DELTA, PLATEAU_PATIENCE, PLATEAU_FACTOR = 1e-5, 10, 0.5
+
 
 class DivergedError(ValueError):
     """The loss became NaN or infinite: the network learned nothing that could be used."""
@@ -108,9 +110,9 @@ def train(
     batch_size: int = 32,
     learning_rate: float = 1e-3,
     patience: int = 20,
-    min_delta: float = 1e-5,
-    plateau_patience: int = 10,
-    plateau_factor: float = 0.5,
+    min_delta: float = MIN_DELTA,
+    plateau_patience: int = PLATEAU_PATIENCE,
+    plateau_factor: float = PLATEAU_FACTOR,
     max_gradient: float | None = None,
     examples: Callable[[Tensor], Examples] = _themselves,
     on_epoch: Callable[[Epoch], None] | None = None,
@@ -151,7 +153,7 @@ def train(
             mean_loss(network, watched, loss, batch_size=max(batch_size, at_once)),
             rate,
         )
-        _refuse_nan(epoch)
+        refuse_nan(epoch)
         history.append(epoch)
         if on_epoch is not None:
             on_epoch(epoch)
@@ -186,7 +188,8 @@ def mean_loss(network: nn.Module, examples: Examples, loss: Loss, *, batch_size:
     return total / len(examples)
 
 
-def _refuse_nan(epoch: Epoch) -> None:
+def refuse_nan(epoch: Epoch) -> None:
+    """Raise DivergedError if a loss is not a number."""
     for which, value in (("training", epoch.training_loss), ("held-out", epoch.held_out_loss)):
         if not torch.isfinite(torch.tensor(value)):
             raise DivergedError(
