@@ -612,6 +612,39 @@ def test_unlabelled_clips_are_scored_and_the_empty_cell_says_why(tmp_path, pipel
     assert "no labels" in ran.text
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "score_file"),
+    [
+        (
+            "fan/train/section_03_source_train_normal_{:04}_x.wav",
+            "fan/source_test/section_03_source_test_{:04}.wav",
+            "anomaly_score_fan_section_03_source_test.csv",
+        ),
+        (
+            "fan/train/section_03_source_train_normal_{:04}_x.wav",
+            "fan/test/section_03_test_{:04}.wav",
+            "anomaly_score_fan_section_03_test.csv",
+        ),
+        (
+            "ToyPet/train/section_00_source_train_normal_{:04}_.wav",
+            "ToyPet/test/section_00_test_{:04}.wav",
+            "anomaly_score_ToyPet_section_00_test.csv",
+        ),
+    ],
+    ids=["2021", "2022", "2025"],
+)
+def test_evaluation_sets_of_later_years_give_that_years_score_files(
+    train, test, score_file, tmp_path, pipeline
+):
+    keys = [pattern.format(i) for pattern in (train, test) for i in range(4)]
+    record(tmp_path / "eval_data", [*keys, "ToyPet/supplemental/section_00_machine_0001_.wav"])
+    ran = pipeline("--data", tmp_path / "eval_data")
+
+    assert ran.code == 0
+    assert [path.name for path in ran.folder.glob("*.csv") if "score" in path.name] == [score_file]
+    assert list(ran.scores(score_file)) == [test.format(i).split("/")[-1] for i in range(4)]
+
+
 @pytest.mark.usefixtures("with_figures")
 def test_a_machine_with_one_class_keeps_its_scores_and_the_others_their_auc(tmp_path, pipeline):
     only_normal = [key for key in machine("fan", "id_02") if "anomaly" not in key]
