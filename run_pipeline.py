@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from detect import DETECTORS, detector_options
 from embed import ENCODERS, POOLINGS, make_encoder, make_pooling
@@ -51,7 +51,7 @@ SECONDS_ALONE = 3.0
 
 T = TypeVar("T")
 
-messages = Console(stderr=True, highlight=False, soft_wrap=True)
+messages = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 """What a person watches; results go to standard output."""
 
 
@@ -85,7 +85,7 @@ def _read_system(context: typer.Context, name: str) -> str:
     """Let a preset stand in for the flags that are not given."""
     if name:
         _names(name, SYSTEMS, "system")
-        preset = {**asdict(SYSTEMS[name]), "set": list(SYSTEMS[name].set)}
+        preset = {k: v for k, v in asdict(SYSTEMS[name]).items() if k != "set"}
         context.default_map = {**preset, **(context.default_map or {})}
     return name
 
@@ -266,6 +266,8 @@ def _with_flags(
         @wraps(command)
         def with_flags(config: Path | None, **values: Any) -> None:
             names = {f.name for f in fields(kind)}
+            if preset := SYSTEMS.get(values.get("system", "")):  # --set adds to it, and wins
+                values["set"] = list(dict.fromkeys([*preset.set, *values["set"]]))
             settings = kind(**{k: values.pop(k) for k in list(values) if k in names})
             try:
                 command(settings, **values)
@@ -347,7 +349,7 @@ def embed_command(settings: EmbedSettings) -> None:
         for source in sources.values():
             messages.print(f"{len(source.keys)} vectors in {source.path}")
         for name, reason in unusable.items():
-            messages.print(f"[red]failed:[/] {name}: {escape(reason)}")
+            _say("failed", f"{name}: {reason}", "red")
         failed = FAILED if unusable else DONE
         raise typer.Exit(failed or (CLIPS_LEFT_OUT if folder.left_out else DONE))
 
@@ -376,8 +378,12 @@ def main() -> int:
 
 
 def _failed(message: str, code: int) -> int:
-    messages.print(f"[red]error:[/] {escape(' '.join(message.split()))}")
+    _say("error", " ".join(message.split()), "red")
     return code
+
+
+def _say(kind: str, text: str, style: str) -> None:
+    messages.print(Text.assemble((f"{kind}:", style), f" {text}"))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -666,7 +672,7 @@ class RunFolder:
         """Note, and say, that a clip is left out."""
         self.left_out.append((key, reason))
         self._append("errors.jsonl", {"key": key, "reason": reason})
-        messages.print(f"[yellow]left out:[/] {escape(repr(key))}: {escape(reason)}")
+        _say("left out", f"{key!r}: {reason}", "yellow")
 
     def _append(self, name: str, facts: dict[str, Any]) -> None:
         with (self.make() / name).open("a", encoding="utf-8") as file:
@@ -969,7 +975,7 @@ def _import(settings: Settings) -> Import:
         raise UsageError(str(error)) from None
     store, report = import_to_store(path, settings.cache_dir, choices)
     if not settings.quiet:
-        messages.print(f"{path.name}: {escape(report.recognised)}; {report.rows} rows", end="")
+        messages.print(f"{path.name}: {report.recognised}; {report.rows} rows", end="")
         messages.print(f", left out {report.left_out}" if report.left_out else "")
     return Import(_slug(path.stem), store, report)
 
@@ -1073,8 +1079,7 @@ def _whole_job(settings: Settings) -> int:
         else RunFolder.new(combinations[0].name, settings)
     ) as folder:
         for outcome in refused:
-            name, reason = outcome.combination.name, escape(outcome.reason)
-            messages.print(f"[yellow]skipped:[/] {name}: {reason}")
+            _say("skipped", f"{outcome.combination.name}: {outcome.reason}", "yellow")
         for skipped in dataset.skipped:
             folder.leave_out(skipped.key, skipped.reason)
         unusable: dict[str, str] = {}
@@ -1093,9 +1098,9 @@ def _whole_job(settings: Settings) -> int:
             report.write_whole(folder.path / "leaderboard.csv", report.leaderboard_csv(entries))
         _print_outcomes(settings, dataset, outcomes, entries)
         for reason in untrained:
-            messages.print(f"[red]no result:[/] {escape(reason)}")
+            _say("no result", reason, "red")
         for warning in dict.fromkeys(s.warning for s in sources.values() if s.warning):
-            messages.print(f"[bold red]warning:[/] {escape(warning)}")
+            _say("warning", warning, "bold red")
         if not settings.quiet:
             messages.print(f"written to {folder.path}")
         if untrained or any(outcome.reason for outcome in outcomes):
@@ -1220,7 +1225,7 @@ def _unlike_the_rest(
         if clips and not settings.quiet:
             messages.print(
                 f"{len(clips)} training clips are unlike the rest by {source.encoder} "
-                f"{source.pooling}, worth a listen: first {escape(repr(clips[0].key))}, "
+                f"{source.pooling}, worth a listen: first {clips[0].key!r}, "
                 f"{clips[0].distance:.1f} times the median distance to its nearest others"
             )
     return found
@@ -1355,7 +1360,7 @@ def _print_outcomes(
         name, rows = outcomes[0].combination.name, outcomes[0].results
         _print_tables(rows, name, year=dataset.year)
         if outcomes[0].reason:
-            messages.print(f"[red]error:[/] {escape(outcomes[0].reason)}")
+            _say("error", outcomes[0].reason, "red")
 
 
 def _print_tables(
