@@ -347,7 +347,7 @@ def embed_command(settings: EmbedSettings) -> None:
     with RunFolder.new(f"embed-{_slug(settings.encoder)}", settings) as folder:
         sources, unusable = _embed_all(settings, _find_clips(settings), pairs, folder)
         for source in sources.values():
-            messages.print(f"{len(source.keys)} vectors in {source.path}")
+            messages.print(f"{len(source.keys)} vectors in {escape(str(source.path))}")
         for name, reason in unusable.items():
             _say("failed", f"{name}: {reason}", "red")
         failed = FAILED if unusable else DONE
@@ -610,7 +610,9 @@ class RunFolder:
         for config in sorted(settings.out.glob("*-grid*/config.toml"), reverse=True):
             finished = (config.parent / "leaderboard.csv").exists()
             if not finished and f'identity = "{identity}"' in config.read_text(encoding="utf-8"):
-                messages.print(f"going on with the interrupted grid in {config.parent}")
+                messages.print(
+                    f"going on with the interrupted grid in {escape(str(config.parent))}"
+                )
                 return cls(config.parent, settings, identity)
         return cls.new("grid", settings, identity)
 
@@ -748,9 +750,12 @@ def _find_clips(settings: EmbedSettings | Settings) -> DataSet:
 
     root, named = _data_root(settings)
     try:
-        return find_clips(root, _split(settings.machine) or named, _split(settings.ids))
+        dataset = find_clips(root, _split(settings.machine) or named, _split(settings.ids))
     except (FileNotFoundError, UnknownMachine) as error:
         raise UsageError(str(error)) from None
+    for remark in dataset.remarks:
+        messages.print(escape(remark))
+    return dataset
 
 
 def _split(text: str) -> list[str]:
@@ -1102,7 +1107,7 @@ def _whole_job(settings: Settings) -> int:
         for warning in dict.fromkeys(s.warning for s in sources.values() if s.warning):
             _say("warning", warning, "bold red")
         if not settings.quiet:
-            messages.print(f"written to {folder.path}")
+            messages.print(f"written to {escape(str(folder.path))}")
         if untrained or any(outcome.reason for outcome in outcomes):
             return FAILED
         return CLIPS_LEFT_OUT if folder.left_out else DONE
