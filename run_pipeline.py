@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 DONE, FAILED, USAGE, CLIPS_LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
 
 SECONDS_ALONE = 3.0
+STACKED_AT_ONCE = 16
 
 T = TypeVar("T")
 
@@ -1182,7 +1183,7 @@ def _judge(
     tasks = [
         partial(
             _attempt,
-            unit,
+            some,
             each.source.read,
             DetectorChoice(
                 each.combination.detector,
@@ -1195,15 +1196,17 @@ def _judge(
             settings.seed if each.combination.seed is None else each.combination.seed,
         )
         for each in work
-        for unit in each.units
+        for some in _together(each)
     ]
     attempts = _in_order(tasks, settings.workers or os.cpu_count() or 1)
-    with _progress(settings, "fit and score", len(tasks), "fits") as advance:
+    n_units = sum(len(each.units) for each in work)
+    with _progress(settings, "fit and score", n_units, "fits") as advance:
         for each in work:
-            fitted = []
-            for attempt in itertools.islice(attempts, len(each.units)):
-                fitted.append(attempt)
-                advance()
+            fitted: list[Scores | str] = []
+            for some in itertools.islice(attempts, len(_together(each))):
+                fitted += some
+                for _ in some:
+                    advance()
             own_folder = folder.inside(each.combination, settings) if is_grid else folder
             odd = unlike[each.source.encoder, each.source.pooling]
             outcomes[each.combination] = _conclude(
@@ -1252,18 +1255,30 @@ def _in_order(tasks: Sequence[Callable[[], T]], workers: int) -> Iterator[T]:
         yield task()
 
 
+def _together(work: Work) -> list[Sequence[FitUnit]]:
+    """Group the machines that may be fitted in one go; the others are on their own."""
+    from detect.evaluate import STACKED
+
+    size = STACKED_AT_ONCE if work.combination.detector in STACKED else 1
+    return [work.units[i : i + size] for i in range(0, len(work.units), size)]
+
+
 def _attempt(
-    unit: FitUnit, read: Callable[[Sequence[str]], Any], choice: DetectorChoice, seed: int
-) -> Scores | str:
-    """Fit and score one machine; a failure is the reason, so that the others go on."""
-    from detect.evaluate import fit_and_score
+    units: Sequence[FitUnit],
+    read: Callable[[Sequence[str]], Any],
+    choice: DetectorChoice,
+    seed: int,
+) -> list[Scores | str]:
+    """Fit and score machines; a failure is the reason, so that the others go on."""
+    from detect.evaluate import fit_and_score_together
 
     try:
-        return fit_and_score(unit, read, choice, seed)
+        return list(fit_and_score_together(units, read, choice, seed))
     except Exception as error:  # whatever a detector raises is this machine's row, with its reason
-        return (
-            f"{choice.name} on {unit.name}: {' '.join(str(error).split()) or type(error).__name__}"
-        )
+        if len(units) > 1:
+            return [each for unit in units for each in _attempt([unit], read, choice, seed)]
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return [f"{choice.name} on {units[0].name}: {reason}"]
 
 
 def _conclude(
