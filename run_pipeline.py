@@ -348,7 +348,7 @@ def embed_command(settings: EmbedSettings) -> None:
     with RunFolder.new(f"embed-{_slug(settings.encoder)}", settings) as folder:
         sources, unusable = _embed_all(settings, _find_clips(settings), pairs, folder)
         for source in sources.values():
-            messages.print(f"{len(source.keys)} vectors in {escape(str(source.path))}")
+            messages.print(f"{len(source.keys)} vectors in {source.path}")
         for name, reason in unusable.items():
             _say("failed", f"{name}: {reason}", "red")
         failed = FAILED if unusable else DONE
@@ -611,9 +611,7 @@ class RunFolder:
         for config in sorted(settings.out.glob("*-grid*/config.toml"), reverse=True):
             finished = (config.parent / "leaderboard.csv").exists()
             if not finished and f'identity = "{identity}"' in config.read_text(encoding="utf-8"):
-                messages.print(
-                    f"going on with the interrupted grid in {escape(str(config.parent))}"
-                )
+                messages.print(f"going on with the interrupted grid in {config.parent}")
                 return cls(config.parent, settings, identity)
         return cls.new("grid", settings, identity)
 
@@ -755,7 +753,7 @@ def _find_clips(settings: EmbedSettings | Settings) -> DataSet:
     except (FileNotFoundError, UnknownMachine) as error:
         raise UsageError(str(error)) from None
     for remark in dataset.remarks:
-        messages.print(escape(remark))
+        messages.print(remark)
     return dataset
 
 
@@ -1108,7 +1106,7 @@ def _whole_job(settings: Settings) -> int:
         for warning in dict.fromkeys(s.warning for s in sources.values() if s.warning):
             _say("warning", warning, "bold red")
         if not settings.quiet:
-            messages.print(f"written to {escape(str(folder.path))}")
+            messages.print(f"written to {folder.path}")
         if untrained or any(outcome.reason for outcome in outcomes):
             return FAILED
         return CLIPS_LEFT_OUT if folder.left_out else DONE
