@@ -5,6 +5,8 @@ import io
 import random
 import re
 import stat
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -261,3 +263,28 @@ def test_a_doi_is_looked_up_in_the_record_it_names(
     fetch_data_set("dcase2020:slider", tmp_path, archives={"development": {"slider": by_doi}})
 
     assert files_in(tmp_path) == CLIPS
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("dcase2020:gearbox", 2, "one of fan, pump, slider, ToyCar, ToyConveyor, valve"),
+        ("dcase2020:slider", 1, "(1,003 MB) and put it at"),
+    ],
+)
+def test_the_command_line_knows_the_names_and_says_what_is_missing(
+    name: str, code: int, message: str, tmp_path: Path
+) -> None:
+    pipeline = Path(__file__).resolve().parents[1] / "run_pipeline.py"
+
+    ended = subprocess.run(
+        [sys.executable, pipeline, "--data", name, "--offline"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == code
+    assert message in ended.stderr
+    assert ended.stderr.count("\n") == 1
