@@ -73,9 +73,12 @@ def ask(target: str, n_bytes: int, **request: Any) -> Iterator[tuple[dict[str, A
             if "done" in message:
                 return
             if not message:
-                late = time.monotonic() - began >= seconds
-                reason = f"takes over {seconds:.0f} s to read" if late else "makes its reader crash"
-                raise ValueError(f"it {reason}; it is damaged, or made to do harm")
+                if time.monotonic() - began >= seconds:
+                    raise ValueError(
+                        f"it takes over {seconds:.0f} s to read; it is damaged or made to do harm, "
+                        "or this computer is very busy"
+                    )
+                raise ValueError("it makes its reader crash; it is damaged, or made to do harm")
             yield message, data
     finally:
         watchdog.cancel()

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import time
 import zlib
@@ -45,6 +46,10 @@ CHUNK_ROWS = 128
 CHUNK_BYTES = 8 << 20
 BLOCK_BYTES = 32 << 20
 """What a merge holds in memory at a time."""
+UNKNOWN = -1
+"""A modification time that no file has, so that its hash decides."""
+ROW_OVERHEAD = 200
+"""Bytes of a row besides its vector: name, hashes, size, time."""
 STALE_S = 3600.0
 """A temporary file this old belongs to nobody any more."""
 
@@ -205,9 +210,21 @@ class EmbeddingStore:
                     f"{len(keys)} clips under {self.identity.data_root} have other content, "
                     f"first {keys[changed[0]]!r}; give this data its own --cache-dir"
                 )
+            if not home and present.any() and not Path(reader.root).is_dir():
+                self._move_home(at[present], current[present, 1])
         absent = [keys[i] for i in np.flatnonzero(~valid)]
         adopted = self._adopt([keys[i] for i in np.flatnonzero(~present)], contents, sha256_of)
         return [key for key in absent if key not in adopted]
+
+    def _move_home(self, at: np.ndarray, mtimes: np.ndarray) -> None:
+        """Take this data root for the store's, since the old one is gone and all hashes agree.
+
+        Otherwise every later run would hash every file again.
+        """
+        with suppress(OSError), self.lock():  # a cache that cannot be written is still read
+            self._remove_merged_parts()
+            times = dict(zip(at.tolist(), mtimes.tolist(), strict=True))
+            self._remove_parts(self._rewrite(data_root=self.identity.data_root, mtimes=times))
 
     def _adopt(
         self,
@@ -327,6 +344,26 @@ class EmbeddingStore:
 
     # -- writing ------------------------------------------------------------------------------
 
+    def check_space(self, n_rows: int, row_shape: Sequence[int]) -> int:
+        """Estimate the bytes that `n_rows` more need until they are merged; OSError if too many.
+
+        Until a merge is done, its parts, the old file and the new one lie beside each other.
+        """
+        row = int(np.prod(row_shape)) * np.dtype(self.identity.dtype).itemsize + ROW_OVERHEAD
+        kept = self.path.stat().st_size if self.path.exists() else 0
+        needed = 2 * n_rows * row + kept
+        folder = next(p for p in (self.path.parent, *self.path.parents) if p.is_dir())
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise OSError(
+                errno.ENOSPC,
+                f"{n_rows:,} more vectors of {' x '.join(map(str, row_shape))} need "
+                f"{needed / 1e9:.3g} GB while they are merged, and {free / 1e9:.3g} GB are free; "
+                "free some space, or use another --cache-dir",
+                str(self.path),
+            )
+        return needed
+
     def append(
         self, keys: Sequence[str], embeddings: np.ndarray, contents: Sequence[Content]
     ) -> None:
@@ -391,17 +428,30 @@ class EmbeddingStore:
         self,
         dropped: Sequence[str] = (),
         dtype: str = "",
+        data_root: str = "",
         notes: Mapping[str, str] = MappingProxyType({}),
+        mtimes: Mapping[int, int] = MappingProxyType({}),
     ) -> list[Path]:
-        """Write all rows but `dropped` into a new file; return the parts it now holds."""
+        """Write all rows but `dropped` into a new file; return the parts it now holds.
+
+        `mtimes` are new modification times, by position; those of other rows are then unknown.
+        """
         with _Reader(self) as reader:
             index = reader.index
             order = np.sort(index.order)
             if dropped:
                 at = index.find(dropped)
                 order = np.setdiff1d(order, at[at >= 0])
-            identity = replace(reader.identity, dtype=dtype or reader.identity.dtype)
-            _write_merged(self.path, identity, reader, order, {**self.notes(), **notes})
+            identity = reader.identity
+            identity = replace(
+                identity,
+                dtype=dtype or identity.dtype,
+                data_root=data_root or identity.data_root,
+            )
+            times = reader.index.mtimes[order]
+            if mtimes:
+                times = np.array([mtimes.get(position, UNKNOWN) for position in order.tolist()])
+            _write_merged(self.path, identity, reader, order, times, {**self.notes(), **notes})
             return list(reader.parts)
 
     def drop(self, keys: Sequence[str]) -> None:
@@ -1013,6 +1063,7 @@ def _write_merged(
     identity: Identity,
     reader: _Reader,
     order: np.ndarray,
+    mtimes: np.ndarray,
     notes: Mapping[str, str],
 ) -> None:
     """Write the rows at positions `order`, ascending, as the store's one file."""
@@ -1032,7 +1083,7 @@ def _write_merged(
         file.create_dataset("filenames", (n,), h5py.string_dtype())
         file.create_dataset("key_hashes", (n, 2), "<u8")
         file.create_dataset("sizes", (n,), "<i8")
-        file.create_dataset("mtimes", (n,), "<i8")
+        file.create_dataset("mtimes", data=mtimes, dtype="<i8")
         file.create_dataset("sha256", (n, 32), "u1")
         file.create_dataset("checksums", (n,), "<u4")
         if lengths_differ:
@@ -1052,7 +1103,7 @@ def _copy_rows(
     file: h5py.File, here: slice, reader: _Reader, number: int, rows: np.ndarray
 ) -> None:
     """Copy rows of one source file into the rows `here` of the new one."""
-    for column in ("filenames", "key_hashes", "sizes", "mtimes", "sha256"):
+    for column in ("filenames", "key_hashes", "sizes", "sha256"):
         file[column][here] = reader.select(number, column, rows)
     raw = reader.select(number, "embeddings", rows)
     lengths = reader.lengths(number, rows)

@@ -129,6 +129,49 @@ def test_data_moved_elsewhere_under_its_name_is_recognised_by_content(store, tmp
     assert np.array_equal(moved.read(KEYS), rows)
 
 
+def test_moved_data_is_hashed_once_where_its_old_place_is_gone(store, tmp_path, rows):
+    store.merge()
+    moved = open_store(tmp_path, data_root=Path("/elsewhere/dev_data"))
+    later = {key: (size, mtime + 9) for key, (size, mtime) in stats().items()}
+
+    assert moved.missing(later, sha256_of) == []
+    assert open_store(tmp_path, data_root=Path("/elsewhere/dev_data")).missing(later, never) == []
+    assert np.array_equal(moved.read(KEYS), rows)
+    assert EmbeddingStore.at(store.path).identity.data_root == "/elsewhere/dev_data"
+
+
+def test_moving_trusts_only_the_clips_that_were_looked_at(store, tmp_path):
+    store.merge()
+    moved = open_store(tmp_path, data_root=Path("/elsewhere/dev_data"))
+    moved.missing(stats(KEYS[:10]), sha256_of)
+
+    hashed: list[str] = []
+
+    def hash_of(key: str) -> str:
+        hashed.append(key)
+        return sha256_of(key)
+
+    assert moved.missing(stats(), hash_of) == []
+    assert hashed == KEYS[10:]
+
+
+def test_copied_data_leaves_the_store_to_the_folder_it_was_computed_from(tmp_path, rows):
+    (tmp_path / "original").mkdir()
+    store = open_store(tmp_path, data_root=tmp_path / "original")
+    store.append(KEYS, rows, [content(key) for key in KEYS])
+    store.merge()
+
+    copy = open_store(tmp_path, data_root=tmp_path / "copy")
+    assert copy.missing(stats(), sha256_of) == []
+    assert store.missing(stats(), never) == []
+
+
+def test_size_of_a_run_is_compared_with_the_free_disk(store):
+    assert store.check_space(1000, (768,)) == 2 * 1000 * (768 * 4 + 200)
+    with pytest.raises(OSError, match=r"1,000,000,000,000 more vectors of 10 x 768 need .* GB"):
+        store.check_space(10**12, (10, 768))
+
+
 def test_other_data_under_the_same_name_is_refused(store, tmp_path):
     other = open_store(tmp_path, data_root=Path("/elsewhere/dev_data"))
 
