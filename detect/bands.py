@@ -25,6 +25,8 @@ class BandKNN(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Keep the bands of normal clips X (n, n_bands, dim)."""
+        if self.k < 1:
+            raise ValueError(f"k is at least 1; got {self.k}")
         if self.over_bands not in ("mean", "max"):
             raise ValueError(f"over_bands is mean or max; got {self.over_bands!r}")
         self.bands_ = _directions(X)

@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 SCORED_AT_ONCE = 4096
 SEARCHED_AT_ONCE = 1024
 COMPARED_AT_ONCE = 32  # fits the cache
-LEAST_SHRINKAGE = 1e-6
+LEAST_SHRINKAGE = 1e-8
 
 
 class Mahalanobis(BaseEstimator):  # type: ignore[misc]
@@ -35,9 +35,8 @@ class Mahalanobis(BaseEstimator):  # type: ignore[misc]
         Z = X - self.location_
         gram = Z @ Z.T if n < dim else Z.T @ Z
         mean_variance = np.trace(gram) / (n * dim)
-        self.shrinkage_ = _ledoit_wolf_shrinkage(Z, gram)
-        if n <= dim:  # a handful of clips can ask for none, and leave a singular covariance
-            self.shrinkage_ = max(self.shrinkage_, LEAST_SHRINKAGE)
+        # without any, two clips or equal columns would leave a singular covariance
+        self.shrinkage_ = max(_ledoit_wolf_shrinkage(Z, gram), LEAST_SHRINKAGE)
         self._diagonal = self.shrinkage_ * mean_variance
         weight = (1 - self.shrinkage_) / n  # covariance = weight Z'Z + diagonal I
         self._clips = None
@@ -113,6 +112,8 @@ class KNN(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Keep normal clips X (n, dim)."""
+        if self.k < 1 or self.density_k < 1:
+            raise ValueError(f"k and density_k are at least 1; got {self.k}, {self.density_k}")
         _refuse_other("metric", self.metric, ("euclidean", "cosine"))
         _refuse_other("normalize", self.normalize, ("none", "ldn", "varmin"))
         alone = self.normalize == "none"

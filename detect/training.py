@@ -123,6 +123,11 @@ def train(
     are held out before that, so that no clip is on both sides. Batches move to the network's
     device. `max_gradient` clips the gradient's norm. Raises DivergedError on a NaN loss.
     """
+    if epochs < 1 or batch_size < 1 or learning_rate <= 0:
+        raise ValueError(
+            "epochs and batch_size are at least 1 and learning_rate is above 0; "
+            f"got {epochs}, {batch_size}, {learning_rate}"
+        )
     device = next(network.parameters()).device
     fit_on, watched = (examples(X[rows]) for rows in held_out(len(X), seed))
     at_once = WATCHED_AT_ONCE // fit_on[torch.tensor([0])].numel()

@@ -146,6 +146,32 @@ def test_an_unknown_option_names_those_that_exist(name):
     assert detector_options(name)[0] in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("knn", {"k": 0}, "k and density_k are at least 1; got 0, 16"),
+        ("knn", {"metric": "manhattan"}, "metric is one of euclidean, cosine; got 'manhattan'"),
+        ("gmm", {"rate_by": "all"}, "rate_by is mixture or nearest; got 'all'"),
+        ("ocsvm", {"gamma": -1}, "gamma is scale, auto or a positive number; got -1"),
+        ("ocsvm", {"nu": 2.0}, "'nu' parameter of OneClassSVM must be"),
+        ("pca", {"explained": 3}, "share between 0 and 1; got 3"),
+        ("mlp", {"batch_size": 0}, "epochs and batch_size are at least 1"),
+        ("mlp", {"learning_rate": -1.0}, "learning_rate is above 0; got 500, 32, -1.0"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_in_one_line(name, options, message, rng):
+    with pytest.raises(ValueError, match=message):
+        make_detector(name, **options).fit(rng.normal(size=(10, 4)))
+
+
+def test_equal_columns_do_not_make_the_covariance_singular(rng):
+    X = rng.normal(size=(5000, 1)).repeat(6, axis=1)
+
+    scores = Mahalanobis().fit(X).score_samples(np.stack([X[0], X[0] + np.arange(6)]))
+
+    assert scores[0] > scores[1]
+
+
 def test_an_unknown_scaler_is_refused():
     with pytest.raises(ValueError, match="no scaler 'robust'; it is standard or none"):
         make_detector("knn", scaler="robust")
