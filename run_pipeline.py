@@ -8,30 +8,37 @@ judges them. Heavy imports happen where they are used, so that `--help` is fast.
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import inspect
 import itertools
 import json
 import os
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from difflib import get_close_matches
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial, wraps
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from detect import DETECTORS, detector_options
 from embed import ENCODERS, POOLINGS, make_encoder, make_pooling
+from run_folder import RunFolder, slug, version_here
+from screen import messages, progress, results_screen, say
+from settings import (
+    OUT,
+    EmbedSettings,
+    Settings,
+    UsageError,
+    assignment,
+    flag,
+    names_of,
+    set_options,
+    value_of,
+    with_flags,
+)
 from systems import SYSTEMS
 
 if TYPE_CHECKING:
@@ -47,255 +54,32 @@ if TYPE_CHECKING:
 
 DONE, FAILED, USAGE, CLIPS_LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
 
+PROMISE = (
+    "Tell, per machine, how anomalous each clip is.\n\n"
+    "Embeds the clips of --data with a frozen encoder, keeps the vectors, fits a detector to the "
+    "normal training clips of each machine and reports AUC and pAUC on its test clips."
+)
+
 SECONDS_ALONE = 3.0
 STACKED_AT_ONCE = 16
 
 T = TypeVar("T")
 
-messages = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-"""What a person watches; results go to standard output."""
 
+def _resumable(command: Callable[..., None]) -> Callable[..., None]:
+    """End a command that is interrupted with a word on how to go on."""
 
-class UsageError(ValueError):
-    """A command line that cannot be meant: exit code 2."""
-
-
-# ---------------------------------------------------------------------------------------------
-# The command line: a frozen dataclass whose fields are the flags
-# ---------------------------------------------------------------------------------------------
-
-IN, HOW, THEIRS, JUDGE, OUT = "Data", "Embed", "Other tools' embeddings", "Detect", "Output"
-
-
-def _flag(names: str, panel: str, about: str, **more: Any) -> Any:
-    return typer.Option(*names.split(), help=about, rich_help_panel=panel, **more)
-
-
-def _read_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Let a `config.toml` of an earlier run stand in for the flags that are not given."""
-    if path is not None:
+    @wraps(command)
+    def told(*arguments: Any, **options: Any) -> None:
         try:
-            settings = tomllib.loads(path.read_text(encoding="utf-8"))["settings"]
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
-            raise UsageError(f"--config {path} is not a config.toml of a run: {error}") from None
-        context.default_map = {**(context.default_map or {}), **settings}
-    return path
-
-
-def _read_system(context: typer.Context, name: str) -> str:
-    """Let a preset stand in for the flags that are not given."""
-    if name:
-        _names(name, SYSTEMS, "system")
-        preset = {k: v for k, v in asdict(SYSTEMS[name]).items() if k != "set"}
-        context.default_map = {**preset, **(context.default_map or {})}
-    return name
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbedFlags:
-    """Which clips, and how they become vectors."""
-
-    data: Annotated[
-        str,
-        _flag(
-            "--data",
-            IN,
-            "A folder of recordings, a CSV manifest, [bold]demo[/] or "
-            "[bold]dcase2020:slider[/]; ./dev_data if it is there.",
-        ),
-    ] = ""
-    machine: Annotated[str, _flag("--machine", IN, "Only these machine types.")] = ""
-    ids: Annotated[str, _flag("--ids", IN, "Only these machine IDs.")] = ""
-    channel: Annotated[str, _flag("--channel", IN, "Channel number, from 0, or mean.")] = "0"
-    normalize: Annotated[
-        Literal["none", "rms", "peak"],
-        _flag("--normalize", IN, "Level every clip, before all else."),
-    ] = "none"
-    trim: Annotated[bool, _flag("--trim", IN, "Cut silence (-40 dB) off both ends.")] = False
-    denoise: Annotated[bool, _flag("--denoise", IN, "Subtract each clip's median spectrum.")] = (
-        False
-    )
-    short: Annotated[
-        Literal["error", "pad", "repeat"],
-        _flag("--short", IN, "What becomes of clips below the encoder's minimum."),
-    ] = "error"
-
-    encoder: Annotated[
-        str, _flag("--encoder -e", HOW, "Encoder of --list; several, comma-separated, are a grid.")
-    ] = "logmel"
-    pooling: Annotated[
-        str, _flag("--pooling -p", HOW, "Pooling of --list; the encoder's own by default.")
-    ] = ""
-    weights: Annotated[
-        str,
-        _flag(
-            "--weights",
-            HOW,
-            "random, a checkpoint or a save_pretrained folder; in a grid panns=PATH,ast=PATH; "
-            "the published weights by default.",
-        ),
-    ] = ""
-    offline: Annotated[bool, _flag("--offline", HOW, "Never use the network.")] = False
-    device: Annotated[
-        str, _flag("--device", HOW, "cpu, cuda, or cuda:0,cuda:1; the best there is by default.")
-    ] = ""
-    precision: Annotated[
-        Literal["fp32", "bf16"], _flag("--precision", HOW, "bf16: networks faster, about 1 % off.")
-    ] = "fp32"
-    compile: Annotated[bool, _flag("--compile", HOW, "Compile networks with torch.compile.")] = (
-        False
-    )
-    batch_size: Annotated[int, _flag("--batch-size", HOW, "Clips per forward pass; 0: auto.")] = 0
-    workers: Annotated[
-        int, _flag("--workers", HOW, "Decoding threads and fitting processes; 0: auto.")
-    ] = 0
-    cache_dir: Annotated[Path, _flag("--cache-dir", HOW, "Where vectors are kept.")] = Path(
-        "embeddings"
-    )
-    set: Annotated[
-        list[str],
-        _flag(
-            "--set",
-            HOW,
-            "NAME.option=value, NAME a name of --list, or encoder, pooling, detector. Repeatable.",
-        ),
-    ] = field(default_factory=list)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputFlags:
-    """Where results go, and how much is printed."""
-
-    out: Annotated[Path, _flag("--out", OUT, "Where run folders go.")] = Path("runs")
-    quiet: Annotated[bool, _flag("--quiet -q", OUT, "Print results and errors only.")] = False
-    json: Annotated[bool, _flag("--json", OUT, "Print results as JSON.")] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportFlags:
-    """Vectors that another tool computed."""
-
-    embeddings: Annotated[
-        str,
-        _flag(
-            "--embeddings",
-            THEIRS,
-            "Vectors of another tool instead of --encoder: HDF5, npz or a folder of npy.",
-        ),
-    ] = ""
-    embeddings_key: Annotated[
-        str, _flag("--embeddings-key", THEIRS, "Where in that file the vectors are.")
-    ] = ""
-    names_key: Annotated[str, _flag("--names-key", THEIRS, "Where in that file the names are.")] = (
-        ""
-    )
-    match: Annotated[
-        str,
-        _flag("--match", THEIRS, "Names are clips by path, name or stem; the strictest that fits."),
-    ] = ""
-    axes: Annotated[str, _flag("--axes", THEIRS, "Frames in that file are ntd or ndt.")] = ""
-    dequantise: Annotated[
-        bool, _flag("--dequantise", THEIRS, "Map uint8 vectors, quantised VGGish, to -2..2.")
-    ] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectFlags:
-    """How vectors are judged."""
-
-    detector: Annotated[
-        str,
-        _flag("--detector -d", JUDGE, "Detector of --list; several, comma-separated, are a grid."),
-    ] = "mahalanobis"
-    system: Annotated[
-        str,
-        _flag(
-            "--system",
-            JUDGE,
-            "A preset of --list: encoder, pooling, detector and options; flags given here win.",
-            is_eager=True,
-            callback=_read_system,
-        ),
-    ] = ""
-    fit_per: Annotated[
-        Literal["id", "type"], _flag("--fit-per", JUDGE, "One model per machine ID, or per type.")
-    ] = "id"
-    scaler: Annotated[
-        Literal["standard", "none"], _flag("--scaler", JUDGE, "What stands before the detector.")
-    ] = "standard"
-    sweep: Annotated[
-        list[str], _flag("--sweep", JUDGE, "NAME.option=a,b,c: one run per value. Repeatable.")
-    ] = field(default_factory=list)
-    seed: Annotated[int, _flag("--seed", JUDGE, "Seed of all that is random.")] = 0
-    seeds: Annotated[int, _flag("--seeds", JUDGE, "Run this many seeds.", min=1)] = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbedSettings(OutputFlags, EmbedFlags):
-    """Every flag of `embed`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings(OutputFlags, DetectFlags, ImportFlags, EmbedFlags):
-    """Every flag of the whole job."""
-
-    @property
-    def identity(self) -> str:
-        """Hash of what decides the results; an interrupted grid goes on under it."""
-        how = {"out", "quiet", "json", "workers", "device", "batch_size", "offline"}
-        facts = {k: str(v) for k, v in asdict(self).items() if k not in how}
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _with_flags(
-    kind: type[EmbedSettings] | type[Settings],
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the fields of `kind` as its flags, and `kind` itself as its argument."""
-    hints = get_type_hints(kind, include_extras=True)
-    config = Annotated[
-        Path | None,
-        _flag(
-            "--config",
-            OUT,
-            "config.toml of an earlier run; flags given here win.",
-            is_eager=True,
-            callback=_read_config,
-        ),
-    ]
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @wraps(command)
-        def with_flags(config: Path | None, **values: Any) -> None:
-            names = {f.name for f in fields(kind)}
-            if preset := SYSTEMS.get(values.get("system", "")):  # --set adds to it, and wins
-                values["set"] = list(dict.fromkeys([*preset.set, *values["set"]]))
-            settings = kind(**{k: values.pop(k) for k in list(values) if k in names})
-            try:
-                command(settings, **values)
-            except KeyboardInterrupt:
-                messages.print(
-                    "interrupted; what is finished is kept, the same command goes on from here"
-                )
-                raise typer.Exit(INTERRUPTED) from None
-
-        _, *own = inspect.signature(command, eval_str=True).parameters.values()
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        flags = [
-            inspect.Parameter(
-                f.name,
-                keyword,
-                default=f.default if f.default is not MISSING else [],
-                annotation=hints[f.name],
+            command(*arguments, **options)
+        except KeyboardInterrupt:
+            messages.print(
+                "interrupted; what is finished is kept, the same command goes on from here"
             )
-            for f in fields(kind)
-        ]
-        flags.append(inspect.Parameter("config", keyword, default=None, annotation=config))
-        parameters = [*flags, *(p.replace(kind=keyword) for p in own)]
-        with_flags.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        with_flags.__annotations__ = {p.name: p.annotation for p in parameters}
-        return with_flags
+            raise typer.Exit(INTERRUPTED) from None
 
-    return decorate
+    return told
 
 
 app = typer.Typer(
@@ -307,27 +91,24 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(_version())  # noqa: T201
+        print(version_here())  # noqa: T201
         raise typer.Exit()
 
 
-@app.callback(invoke_without_command=True)
-@_with_flags(Settings)
+@app.callback(invoke_without_command=True, help=PROMISE)
+@with_flags(Settings)
+@_resumable
 def run(
     settings: Settings,
     context: typer.Context,
     list_: Annotated[
-        bool, _flag("--list", OUT, "List encoders, poolings, detectors and systems.")
+        bool, flag("--list", OUT, "List encoders, poolings, detectors and systems.")
     ] = False,
     show_version: Annotated[
-        bool, _flag("--version", OUT, "Print the version.", is_eager=True, callback=_show_version)
+        bool, flag("--version", OUT, "Print the version.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Tell, per machine, how anomalous each clip is.
-
-    Embeds the clips of --data with a frozen encoder, keeps the vectors, fits a detector to the
-    normal training clips of each machine and reports AUC and pAUC on its test clips.
-    """
+    """Run the whole job, or hand over to a command."""
     if context.invoked_subcommand is not None:
         return
     if list_:
@@ -337,20 +118,21 @@ def run(
 
 
 @app.command("embed")
-@_with_flags(EmbedSettings)
+@with_flags(EmbedSettings)
+@_resumable
 def embed_command(settings: EmbedSettings) -> None:
     """Fill the cache only: embed the clips of --data, and stop there."""
     pairs = [
         (encoder, pooling or _encoder_class(encoder).default_pooling)
-        for encoder in _names(settings.encoder, ENCODERS, "encoder")
-        for pooling in _names(settings.pooling, POOLINGS, "pooling") or [""]
+        for encoder in names_of(settings.encoder, ENCODERS, "encoder")
+        for pooling in names_of(settings.pooling, POOLINGS, "pooling") or [""]
     ]
-    with RunFolder.new(f"embed-{_slug(settings.encoder)}", settings) as folder:
+    with RunFolder.new(f"embed-{slug(settings.encoder)}", settings) as folder:
         sources, unusable = _embed_all(settings, _find_clips(settings), pairs, folder)
         for source in sources.values():
             messages.print(f"{len(source.keys)} vectors in {source.path}")
         for name, reason in unusable.items():
-            _say("failed", f"{name}: {reason}", "red")
+            say("failed", f"{name}: {reason}", "red")
         failed = FAILED if unusable else DONE
         raise typer.Exit(failed or (CLIPS_LEFT_OUT if folder.left_out else DONE))
 
@@ -358,7 +140,7 @@ def embed_command(settings: EmbedSettings) -> None:
 @app.command("evaluate")
 def evaluate_command(
     folder: Annotated[Path, typer.Argument(help="A folder of anomaly_score_*.csv files.")],
-    json: Annotated[bool, _flag("--json", OUT, "Print results as JSON.")] = False,
+    json: Annotated[bool, flag("--json", OUT, "Print results as JSON.")] = False,
 ) -> None:
     """Compute AUC and pAUC of the official DCASE score files of any system."""
     from detect.score_files import evaluate_score_files
@@ -379,12 +161,8 @@ def main() -> int:
 
 
 def _failed(message: str, code: int) -> int:
-    _say("error", " ".join(message.split()), "red")
+    say("error", " ".join(message.split()), "red")
     return code
-
-
-def _say(kind: str, text: str, style: str) -> None:
-    messages.print(Text.assemble((f"{kind}:", style), f" {text}"))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -406,16 +184,30 @@ class Combination:
     def name(self) -> str:
         swept = [f"{option}={value}" for option, value in self.options]
         seed = [] if self.seed is None else [f"seed={self.seed}"]
-        return _slug("-".join([self.encoder, self.pooling, self.detector, *swept, *seed]))
+        return slug("-".join([self.encoder, self.pooling, self.detector, *swept, *seed]))
+
+    def alone(self, settings: Settings) -> Settings:
+        """Return the settings that run this combination without its grid."""
+        swept = [f"{self.detector}.{name}={value}" for name, value in self.options]
+        return replace(
+            settings,
+            encoder=settings.encoder if settings.embeddings else self.encoder,
+            pooling=self.pooling,
+            detector=self.detector,
+            set=[*settings.set, *swept],
+            sweep=[],
+            seed=settings.seed if self.seed is None else self.seed,
+            seeds=1,
+        )
 
 
 def _combinations(
     settings: Settings, imported: Import | None = None
 ) -> tuple[list[Combination], list[Outcome]]:
     """Return what is to be run, and what cannot be, each with its reason."""
-    encoders = [imported.name] if imported else _names(settings.encoder, ENCODERS, "encoder")
-    poolings = _names(settings.pooling, POOLINGS, "pooling")
-    detectors = _names(settings.detector, DETECTORS, "detector")
+    encoders = [imported.name] if imported else names_of(settings.encoder, ENCODERS, "encoder")
+    poolings = names_of(settings.pooling, POOLINGS, "pooling")
+    detectors = names_of(settings.detector, DETECTORS, "detector")
     seeds = [None] if settings.seeds == 1 else range(settings.seed, settings.seed + settings.seeds)
     wanted: list[Combination] = []
     refused: list[Outcome] = []
@@ -445,7 +237,7 @@ def _natural_pooling(encoder: str, detector: str, imported: Import | None) -> st
 def _refusal(settings: Settings, made: Combination, imported: Import | None) -> str:
     """Say why its three parts do not go together, or "" where they do."""
     detector = made.detector
-    for option in {**_set_options(settings, "detector", detector), **dict(made.options)}:
+    for option in {**set_options(settings, "detector", detector), **dict(made.options)}:
         if option not in (known := detector_options(detector)):
             raise UsageError(f"{detector} has no option {option!r}; it has {', '.join(known)}")
     gives = {"frames": "sequences", "bands": "bands"}.get(made.pooling, "vectors")
@@ -464,56 +256,15 @@ def _refusal(settings: Settings, made: Combination, imported: Import | None) -> 
     return ""
 
 
-def _names(text: str, registry: Mapping[str, Any], kind: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in registry:
-            close = get_close_matches(name, registry, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(registry)}"
-            raise UsageError(f"unknown {kind} {name!r}: {hint} (--list shows all)")
-    return list(dict.fromkeys(names))
-
-
-def _set_options(settings: EmbedSettings | Settings, kind: str, name: str) -> dict[str, Any]:
-    """Collect the --set options of one registry entry."""
-    known = {"encoder", "pooling", "detector", *ENCODERS, *POOLINGS, *DETECTORS}
-    options = {}
-    for text in settings.set:
-        target, option, value = _assignment("--set", text)
-        if target not in known:
-            close = get_close_matches(target, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise UsageError(f"--set {text}: {target!r} is no name of --list{hint}")
-        if target in (kind, name):
-            options[option] = _value(value)
-    return options
-
-
 def _swept(settings: Settings, detector: str) -> list[tuple[tuple[str, Any], ...]]:
     """List the option values that --sweep gives a detector, each with each."""
     axes = []
     for text in settings.sweep:
-        target, option, values = _assignment("--sweep", text)
-        _names(target, {**DETECTORS, "detector": None}, "detector")
+        target, option, values = assignment("--sweep", text)
+        names_of(target, {**DETECTORS, "detector": None}, "detector")
         if target in ("detector", detector):
-            axes.append([(option, _value(value)) for value in values.split(",")])
+            axes.append([(option, value_of(value)) for value in values.split(",")])
     return list(itertools.product(*axes))
-
-
-def _assignment(flag: str, text: str) -> tuple[str, str, str]:
-    target, dot, rest = text.partition(".")
-    option, equals, value = rest.partition("=")
-    if not (target and dot and option and equals):
-        raise UsageError(f"{flag} {text}: expected NAME.option=value, such as knn.k=3")
-    return target, option, value
-
-
-def _value(text: str) -> Any:
-    """Read a number, a boolean, a list or else a plain word."""
-    try:
-        return ast.literal_eval({"true": "True", "false": "False"}.get(text.lower(), text))
-    except (ValueError, SyntaxError):
-        return text
 
 
 def _encoder_class(name: str) -> type[Encoder]:
@@ -532,7 +283,7 @@ def _make_encoder(settings: EmbedSettings | Settings, name: str, device: str) ->
     options = {k: v for k, v in flags.items() if k in own}
     try:
         return make_encoder(
-            name, device=device, **{**options, **_set_options(settings, "encoder", name)}
+            name, device=device, **{**options, **set_options(settings, "encoder", name)}
         )
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from None
@@ -540,7 +291,7 @@ def _make_encoder(settings: EmbedSettings | Settings, name: str, device: str) ->
 
 def _make_pooling(settings: EmbedSettings | Settings, name: str) -> Pooling:
     try:
-        return make_pooling(name, **_set_options(settings, "pooling", name))
+        return make_pooling(name, **set_options(settings, "pooling", name))
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from None
 
@@ -574,174 +325,9 @@ def _devices(settings: EmbedSettings | Settings) -> list[str]:
 # ---------------------------------------------------------------------------------------------
 
 
-class RunFolder:
-    """Where a run leaves what it did; made when the first thing is written into it."""
-
-    def __init__(
-        self,
-        path: Path,
-        settings: EmbedSettings | Settings,
-        identity: str = "",
-        *,
-        is_part: bool = False,
-    ) -> None:
-        self.path = path
-        self.is_part = is_part
-        """Whether it is one of a grid's."""
-        self.identity = identity
-        """What an interrupted grid is recognised by; empty where there is nothing to go on with."""
-        self.left_out: list[tuple[str, str]] = []
-        self._settings = settings
-
-    @classmethod
-    def new(cls, name: str, settings: EmbedSettings | Settings, identity: str = "") -> RunFolder:
-        """Name a folder after the time and `name`; it is not made yet."""
-        stem = f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-{name}"
-        names = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
-        paths = (settings.out / name for name in names)
-        return cls(next(path for path in paths if not path.exists()), settings, identity)
-
-    @classmethod
-    def of_grid(cls, settings: Settings, dataset: DataSet) -> RunFolder:
-        """Go on in the folder of an interrupted grid of the same settings and clips, or anew."""
-        facts = json.dumps(
-            [settings.identity, str(dataset.root), sorted(dataset.contents().items())]
-        )
-        identity = hashlib.sha256(facts.encode()).hexdigest()
-        for config in sorted(settings.out.glob("*-grid*/config.toml"), reverse=True):
-            finished = (config.parent / "leaderboard.csv").exists()
-            if not finished and f'identity = "{identity}"' in config.read_text(encoding="utf-8"):
-                messages.print(f"going on with the interrupted grid in {config.parent}")
-                return cls(config.parent, settings, identity)
-        return cls.new("grid", settings, identity)
-
-    def inside(self, combination: Combination, settings: Settings) -> RunFolder:
-        """Name the folder of one combination of a grid, re-runnable on its own."""
-        swept = [f"{combination.detector}.{name}={value}" for name, value in combination.options]
-        alone = replace(
-            settings,
-            encoder=settings.encoder if settings.embeddings else combination.encoder,
-            pooling=combination.pooling,
-            detector=combination.detector,
-            set=[*settings.set, *swept],
-            sweep=[],
-            seed=settings.seed if combination.seed is None else combination.seed,
-            seeds=1,
-        )
-        return RunFolder(self.path / combination.name, alone, is_part=True)
-
-    def __enter__(self) -> RunFolder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.path.is_dir():
-            self.log("end")
-
-    @property
-    def flags(self) -> dict[str, Any]:
-        """The settings as `config.toml` holds them, the data by its absolute path."""
-        flags = {
-            name: str(value) if isinstance(value, Path) else value
-            for name, value in asdict(self._settings).items()
-        }
-        if Path(self._settings.data).exists():
-            flags["data"] = str(Path(self._settings.data).absolute())
-        return flags
-
-    def make(self) -> Path:
-        """Create the folder with its config.toml, re-runnable by --config."""
-        import tomli_w
-
-        if not (self.path / "config.toml").exists():
-            self.path.mkdir(parents=True, exist_ok=True)
-            provenance = {
-                "version": _version(),
-                "command": " ".join(sys.argv),
-                "python": sys.version.split()[0],
-                "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                "identity": self.identity,
-            }
-            (self.path / "config.toml").write_text(
-                tomli_w.dumps({"settings": self.flags, "provenance": provenance}), encoding="utf-8"
-            )
-        return self.path
-
-    def log(self, event: str, **facts: Any) -> None:
-        self._append("log.jsonl", {"time": time.time(), "event": event, **facts})
-
-    def leave_out(self, key: str, reason: str) -> None:
-        """Note, and say, that a clip is left out."""
-        self.left_out.append((key, reason))
-        self._append("errors.jsonl", {"key": key, "reason": reason})
-        _say("left out", f"{key!r}: {reason}", "yellow")
-
-    def _append(self, name: str, facts: dict[str, Any]) -> None:
-        with (self.make() / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(facts, ensure_ascii=True) + "\n")
-
-
-def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_=." else "+" for c in text)
-
-
-def _version() -> str:
-    try:
-        return version("anomalous-sound-pipeline")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 # ---------------------------------------------------------------------------------------------
 # Clips and vectors
 # ---------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _progress(
-    settings: EmbedSettings | Settings, what: str, total: int, unit: str
-) -> Iterator[Callable[[], None]]:
-    """Show a bar with rate and time left, or a line every ten seconds where there is no screen."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    started = last = time.monotonic()
-    done = 0
-
-    def rate() -> str:
-        return f"{done / max(time.monotonic() - started, 1e-9):.1f} {unit}/s"
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    live = messages.is_terminal and not settings.quiet
-    with Progress(*columns, console=messages, disable=not live, transient=True) as bar:
-        task = bar.add_task(what, total=total, rate="")
-
-        def advance() -> None:
-            nonlocal done, last
-            done += 1
-            bar.update(task, completed=done, rate=rate())
-            now = time.monotonic()
-            if not live and not settings.quiet and now - last > 10:
-                last = now
-                left = (total - done) * (now - started) / done
-                messages.print(f"{what}: {done} of {total}, {rate()}, {left:.0f} s left")
-
-        yield advance
-    if not settings.quiet:
-        messages.print(f"{what}: {done} {unit} in {time.monotonic() - started:.1f} s, {rate()}")
 
 
 def _find_clips(settings: EmbedSettings | Settings) -> DataSet:
@@ -768,7 +354,9 @@ def _data_root(settings: EmbedSettings | Settings) -> tuple[Path, list[str]]:
 
         folder = Path("demo_data")
         if not folder.is_dir():
-            with _progress(settings, "demo data to ./demo_data", N_CLIPS, "clips") as advance:
+            with progress(
+                "demo data to ./demo_data", N_CLIPS, "clips", quiet=settings.quiet
+            ) as advance:
                 write_demo_data(folder, on_clip=advance)
         return folder, []
     if settings.data.startswith("dcase2020:"):
@@ -884,7 +472,9 @@ def _embed(
                     f"{name}: all {len(dataset.clips)} clips are in the cache, nothing to embed"
                 )
         else:
-            with _progress(settings, f"embed with {name}", len(todo), "clips") as advance:
+            with progress(
+                f"embed with {name}", len(todo), "clips", quiet=settings.quiet
+            ) as advance:
 
                 def write(
                     keys: list[str], vectors: list[np.ndarray], files: list[tuple[int, int, str]]
@@ -981,7 +571,7 @@ def _import(settings: Settings) -> Import:
     if not settings.quiet:
         messages.print(f"{path.name}: {report.recognised}; {report.rows} rows", end="")
         messages.print(f", left out {report.left_out}" if report.left_out else "")
-    return Import(_slug(path.stem), store, report)
+    return Import(slug(path.stem), store, report)
 
 
 def _imported_clips(settings: Settings, imported: Import) -> tuple[DataSet, dict[str, str]]:
@@ -1083,7 +673,7 @@ def _whole_job(settings: Settings) -> int:
         else RunFolder.new(combinations[0].name, settings)
     ) as folder:
         for outcome in refused:
-            _say("skipped", f"{outcome.combination.name}: {outcome.reason}", "yellow")
+            say("skipped", f"{outcome.combination.name}: {outcome.reason}", "yellow")
         for skipped in dataset.skipped:
             folder.leave_out(skipped.key, skipped.reason)
         unusable: dict[str, str] = {}
@@ -1102,9 +692,9 @@ def _whole_job(settings: Settings) -> int:
             report.write_whole(folder.path / "leaderboard.csv", report.leaderboard_csv(entries))
         _print_outcomes(settings, dataset, outcomes, entries)
         for reason in untrained:
-            _say("no result", reason, "red")
+            say("no result", reason, "red")
         for warning in dict.fromkeys(s.warning for s in sources.values() if s.warning):
-            _say("warning", warning, "bold red")
+            say("warning", warning, "bold red")
         if not settings.quiet:
             messages.print(f"written to {folder.path}")
         if untrained or any(outcome.reason for outcome in outcomes):
@@ -1186,7 +776,7 @@ def _judge(
             DetectorChoice(
                 each.combination.detector,
                 {
-                    **_set_options(settings, "detector", each.combination.detector),
+                    **set_options(settings, "detector", each.combination.detector),
                     **dict(each.combination.options),
                 },
                 settings.scaler,
@@ -1198,14 +788,18 @@ def _judge(
     ]
     attempts = _in_order(tasks, settings.workers or os.cpu_count() or 1)
     n_units = sum(len(each.units) for each in work)
-    with _progress(settings, "fit and score", n_units, "fits") as advance:
+    with progress("fit and score", n_units, "fits", quiet=settings.quiet) as advance:
         for each in work:
             fitted: list[Scores | str] = []
             for some in itertools.islice(attempts, len(_together(each))):
                 fitted += some
                 for _ in some:
                     advance()
-            own_folder = folder.inside(each.combination, settings) if is_grid else folder
+            own_folder = (
+                folder.inside(each.combination.name, each.combination.alone(settings))
+                if is_grid
+                else folder
+            )
             odd = unlike[each.source.encoder, each.source.pooling]
             outcomes[each.combination] = _conclude(
                 settings, dataset, each, fitted, own_folder, odd, folder.left_out
@@ -1318,7 +912,7 @@ def _conclude(
         results=rows,
         settings=folder.flags,
         facts={
-            "version": _version(),
+            "version": version_here(),
             "date": time.strftime("%Y-%m-%d %H:%M"),
             "vectors": source.path,
         },
@@ -1375,12 +969,12 @@ def _print_outcomes(
         if not settings.sweep:  # leaderboard.csv has the rates of decisions all the same
             entries = [{k: v for k, v in entry.items() if "_at_" not in k} for entry in entries]
         title = f"{dataset.name}, in an oracle's order: by the AUC of its test clips"
-        _results_screen().print(report.leaderboard_table(entries, title=title))
+        results_screen().print(report.leaderboard_table(entries, title=title))
     else:
         name, rows = outcomes[0].combination.name, outcomes[0].results
         _print_tables(rows, name, year=dataset.year)
         if outcomes[0].reason:
-            _say("error", outcomes[0].reason, "red")
+            say("error", outcomes[0].reason, "red")
 
 
 def _print_tables(
@@ -1395,13 +989,7 @@ def _print_tables(
     for machine_type in dict.fromkeys(row.machine_type for row in rows):
         of_type = [row for row in rows if row.machine_type == machine_type]
         table = results_table(of_type, title=f"{machine_type}, {name}", year=year)
-        _results_screen().print(table)
-
-
-def _results_screen() -> Console:
-    """Return standard output, wide enough for a table where it goes to a file or a pipe."""
-    screen = Console(highlight=False)
-    return screen if screen.is_terminal else Console(highlight=False, width=160)
+        results_screen().print(table)
 
 
 def _print_registries(as_json: bool) -> None:

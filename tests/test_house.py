@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("embed", "cache", "detect")
+TOP = {"run_folder", "run_pipeline", "screen", "settings", "systems"}
 HEAVY = {"torch", "sklearn", "librosa", "transformers", "scipy", "h5py", "matplotlib", "joblib"}
 
 
@@ -24,7 +25,7 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_knows_nothing_of_the_others(room):
-    strangers = {*ROOMS, "run_pipeline", "tests", "benchmarks"} - {room}
+    strangers = {*ROOMS, *TOP, "tests", "benchmarks"} - {room}
 
     for path in (ROOT / room).glob("**/*.py"):
         assert not imported(path) & strangers, path
@@ -40,7 +41,7 @@ def test_a_room_does_not_do_the_work_of_another(room, subject):
         assert not imported(path) & subject, path
 
 
-@pytest.mark.parametrize("module", [*ROOMS, "run_pipeline"])
+@pytest.mark.parametrize("module", [*ROOMS, "run_pipeline", "settings", "run_folder"])
 def test_the_menus_import_nothing_heavy(module):
     code = f"import {module}, sys; print(*sorted({HEAVY!r} & set(sys.modules)))"
 

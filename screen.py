@@ -1,0 +1,70 @@
+"""What a person watches: messages and progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.text import Text
+
+messages = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+"""What a person watches; results go to standard output."""
+
+
+def say(kind: str, text: str, style: str) -> None:
+    """Print a message that begins with its kind, in colour."""
+    messages.print(Text.assemble((f"{kind}:", style), f" {text}"))
+
+
+@contextmanager
+def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Callable[[], None]]:
+    """Show a bar with rate and time left, or a line every ten seconds where there is no screen."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    started = last = time.monotonic()
+    done = 0
+
+    def rate() -> str:
+        return f"{done / max(time.monotonic() - started, 1e-9):.1f} {unit}/s"
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    live = messages.is_terminal and not quiet
+    with Progress(*columns, console=messages, disable=not live, transient=True) as bar:
+        task = bar.add_task(what, total=total, rate="")
+
+        def advance() -> None:
+            nonlocal done, last
+            done += 1
+            bar.update(task, completed=done, rate=rate())
+            now = time.monotonic()
+            if not live and not quiet and now - last > 10:
+                last = now
+                left = (total - done) * (now - started) / done
+                messages.print(f"{what}: {done} of {total}, {rate()}, {left:.0f} s left")
+
+        yield advance
+    if not quiet:
+        messages.print(f"{what}: {done} {unit} in {time.monotonic() - started:.1f} s, {rate()}")
+
+
+def results_screen() -> Console:
+    """Return standard output, wide enough for a table where it goes to a file or a pipe."""
+    screen = Console(highlight=False)
+    return screen if screen.is_terminal else Console(highlight=False, width=160)
