@@ -1,10 +1,14 @@
 """Detectors of sequences and images do what the reports drew: one score per clip."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
+import run_pipeline
 from detect import DETECTORS, detector_options, make_detector
 from detect.detector import anomaly_scores
 from detect.images import (
@@ -21,7 +25,9 @@ from detect.images import (
 from detect.networks import divergence
 from detect.recurrent import GRUWindows, LSTMClips, LSTMPredictor
 from detect.stacked_frames import FramesVAE, OfficialAE
-from detect.training import Windows, train
+from detect.training import DivergedError, Windows, train
+from embed import ENCODERS
+from systems import SYSTEMS
 
 NAMES = [name for name, row in DETECTORS.items() if row.takes == "sequences"]
 IMAGES = [n for n in NAMES if DETECTORS[n].target.startswith("detect.images:")]
@@ -266,6 +272,17 @@ def test_the_predictor_is_asked_303_times_per_clip():
 # ---- what each does that the others do not --------------------------------------------------
 
 
+def test_windows_of_all_training_clips_of_the_slide_rail_are_never_copied():
+    clips = torch.zeros(2370, 313, 1)
+
+    windows = Windows(clips, 11)
+
+    assert len(windows) == 718_110
+    held = [value for value in vars(windows).values() if isinstance(value, torch.Tensor)]
+    own = sum(t.nbytes for t in held if t.data_ptr() != clips.data_ptr())
+    assert own < 10 * len(windows)  # bytes: where each window starts, and no frames
+
+
 def test_windows_end_where_a_clip_ends():
     clips = torch.arange(20.0).reshape(2, 10, 1)
     clips[0, 4:] = torch.nan
@@ -404,3 +421,58 @@ def test_resnet50_takes_a_save_pretrained_folder_and_says_what_is_missing(tmp_pa
     torch.testing.assert_close(loaded(pixels).last_hidden_state, resnet(pixels).last_hidden_state)
     with pytest.raises(ValueError, match=r"model.safetensors.*resnet50_cnn.weights=FOLDER"):
         make_detector("resnet50_cnn").fit(normals)
+
+
+# ---- the presets and their page -------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[1] / "docs" / "systems.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_system_goes_together(name):
+    system = SYSTEMS[name]
+    gives = {"frames": "sequences", "bands": "bands"}.get(system.pooling, "vectors")
+
+    assert system.encoder in ENCODERS
+    assert DETECTORS[system.detector].takes == gives
+    for setting in system.set:
+        target, option = setting.split("=")[0].split(".")
+        if target == system.detector:
+            assert option in detector_options(target)
+        else:
+            assert target in (system.encoder, system.pooling)
+
+
+@pytest.mark.parametrize("given", [[], ["mel_conv_ae.epochs=1", "logmel.n_mels=32"]])
+def test_set_adds_to_a_system_and_comes_last(given, monkeypatch):
+    ran = []
+    monkeypatch.setattr(run_pipeline, "_whole_job", lambda settings: ran.append(settings) or 0)
+    flags = [word for text in given for word in ("--set", text)]
+
+    done = CliRunner().invoke(run_pipeline.app, ["--system", "mel-conv-ae", *flags])
+
+    assert done.exit_code == 0
+    assert ran[0].set == ["logmel.n_mels=64", "mel_conv_ae.n_frames=128", *given]
+    assert ran[0].detector == "mel_conv_ae"
+
+
+@pytest.mark.parametrize("name", ["fc_ae", "lstm_predictor"])
+def test_a_loss_that_is_no_number_names_the_epoch_and_what_to_do(name, normals):
+    broken = normals.copy()
+    broken[:, :, 0] *= 1e25
+
+    with pytest.raises(DivergedError, match=r"loss is (nan|inf) in epoch 1 .*lower learning_rate"):
+        small(name, scaler="none", learning_rate=1e30).fit(broken)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_page_has_a_row_for_every_system_that_names_its_parts(name):
+    rows = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}`")]
+
+    assert any(f"`{SYSTEMS[name].detector}`" in row for row in rows)
+    assert len(rows) >= 2  # what it is, and what the fan recordings gave
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_names_every_detector_of_sequences(name):
+    assert f"`{name}`" in PAGE
