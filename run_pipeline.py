@@ -886,6 +886,7 @@ def _conclude(
     from detect import figures, page, report
     from detect.decisions import decisions
     from detect.evaluate import results
+    from detect.saving import save_detector
 
     combination, table, source = work.combination, work.table, work.source
     reasons = [*work.untrained, *(each for each in fitted if isinstance(each, str))]
@@ -901,6 +902,10 @@ def _conclude(
             folder.log("epoch", unit=each.unit.name, **asdict(epoch))
     path = folder.make()
     report.write_scores(path, table, scores, dataset.year)
+    for each in scores:
+        if each.detector is not None:
+            name = slug(each.unit.name.replace(" ", "_"))
+            save_detector(each.detector, path / "detectors" / name)
     if not folder.is_part:  # the page has the same figures, and a grid would draw for minutes
         machines = figures.machine_scores(table, scores, rows)
         figures.draw_scores(path / "scores.png", machines)

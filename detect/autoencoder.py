@@ -73,6 +73,10 @@ class Autoencoder(BaseEstimator):  # type: ignore[misc]
             )
         return self
 
+    def blank_networks(self) -> dict[str, nn.Module]:
+        """Build untrained networks of the fitted shape, by attribute."""
+        return {"network_": build_network(self.network, self.n_features_in_)}
+
     def reconstruct(self, X: NDArray[Any]) -> NDArray[np.float64]:
         """Rebuild each row; (n_clips, dim)."""
         check_is_fitted(self)

@@ -91,6 +91,11 @@ class IDClassifier(BaseEstimator):  # type: ignore[misc]
             )
         return as_each[np.arange(len(X)), np.searchsorted(self.classes_, ids)]
 
+    def blank_networks(self) -> dict[str, nn.Module]:
+        """Build untrained networks of the fitted shape, by attribute."""
+        hidden = [nn.Linear(self.n_features_in_, HIDDEN), nn.ReLU(), nn.Dropout(0.2)]
+        return {"model_": nn.Sequential(*hidden, nn.Linear(HIDDEN, len(self.classes_)))}
+
     def _as_each(self, X: Array) -> Array:
         if self.rate_by == "mahalanobis":
             features = self._features(X)
@@ -111,12 +116,7 @@ class IDClassifier(BaseEstimator):  # type: ignore[misc]
         seed = seed_of(self.random_state)
         rows = torch.tensor(np.column_stack([X, own]), dtype=torch.float32)
         with seeded(seed):
-            self.model_ = nn.Sequential(
-                nn.Linear(X.shape[1], HIDDEN),
-                nn.ReLU(),
-                nn.Dropout(0.2),
-                nn.Linear(HIDDEN, len(self.classes_)),
-            )
+            self.model_ = self.blank_networks()["model_"]
             self.history_ = train(
                 self.model_,
                 rows,

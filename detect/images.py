@@ -410,6 +410,9 @@ class ResNetAutoencoder(ImageDetector):
         height, width = clips.shape[1:]
         return MapDecoder(2048, self.widths, (height, width))
 
+    def blank_networks(self) -> dict[str, nn.Module]:
+        return {**super().blank_networks(), "encoder_": frozen_resnet50(self.weights)}
+
     def _train(self, clips: Tensor, seed: int) -> None:
         self.encoder_ = frozen_resnet50(self.weights)
         self.network_ = self._network(clips)

@@ -57,10 +57,15 @@ class SequenceDetector(BaseEstimator, ABC):  # type: ignore[misc]
         if self.unit_range:
             self.low_, self.range_ = _low_and_range(X)
         clips = torch.from_numpy(self._scaled(X))
+        self.clip_shape_ = tuple(clips.shape[1:])
         seed = seed_of(self.random_state)
         with seeded(seed):
             self._train(clips, seed)
         return self
+
+    def blank_networks(self) -> dict[str, nn.Module]:
+        """Build untrained networks of the fitted shape, by attribute."""
+        return {"network_": self._network(torch.empty(1, *self.clip_shape_))}
 
     def score_samples(self, X: Sequences) -> NDArray[np.float64]:
         """Rate each clip; higher means more normal."""

@@ -125,6 +125,10 @@ def test_a_run_folder_holds_what_was_promised(pipeline, recordings):
         "anomaly_score_valve_id_00.csv",
         "anomaly_score_valve_id_02.csv",
     }
+    assert {p.name for p in (folder / "detectors").iterdir()} == {
+        "valve_id_00.skops",
+        "valve_id_02.skops",
+    }
     table = rows(folder / "results.csv")
     assert [row["machine_id"] for row in table] == ["id_00", "id_02", "mean", "hmean", "pooled"]
     assert ",".join(table[0]) == COLUMNS
