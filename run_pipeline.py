@@ -902,6 +902,7 @@ def _conclude(
             folder.log("epoch", unit=each.unit.name, **asdict(epoch))
     path = folder.make()
     report.write_scores(path, table, scores, dataset.year)
+    report.write_ranking(path, table, scores)
     for each in scores:
         if each.detector is not None:
             name = slug(each.unit.name.replace(" ", "_"))

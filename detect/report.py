@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from statistics import stdev
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,26 @@ def write_scores(
         paths.append(folder / name.replace("/", "_"))
         write_whole(paths[-1], text)
     return paths
+
+
+def write_ranking(folder: Path, table: ClipTable, scores: Sequence[Scores]) -> Path:
+    """Write `ranking.csv`: every test clip of each machine, the most anomalous first."""
+    label_of = dict(zip(table.key, table.label, strict=True))
+    clips = [
+        (fitted.unit.machine_type, machine_id, -float(score), key)
+        for fitted in scores
+        for key, machine_id, score in zip(
+            fitted.unit.test_keys, fitted.unit.test_ids, fitted.scores, strict=True
+        )
+    ]
+    lines = [["machine_type", "machine_id", "rank", "key", "anomaly_score", "label"]]
+    for (machine_type, machine_id), own in groupby(sorted(clips), key=lambda clip: clip[:2]):
+        for rank, (_, _, score, key) in enumerate(own, start=1):
+            told = [machine_type, machine_id, str(rank), key, repr(-score), label_of[key]]
+            lines.append(told)
+    path = folder / "ranking.csv"
+    write_whole(path, _csv(lines))
+    return path
 
 
 def write_whole(path: Path, text: str) -> None:

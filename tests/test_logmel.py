@@ -83,3 +83,26 @@ def test_options_that_cannot_be_meant_are_refused():
         make_encoder("logmel", win_length=2048)
     narrow = make_encoder("logmel", n_mels=80)
     assert "multiple of 64" in narrow.refuses(make_pooling("fluctuation"))
+
+
+def test_the_default_features_equal_a_librosa_computation_of_the_three_steps(shared_data):
+    """On a real recording: log-mel in dB, then level, fluctuation and flux, all by librosa."""
+    clip = next((shared_data / "mimii_fan").glob("fan/test/anomaly_*.wav"))
+    waveform, _ = librosa.load(clip, sr=16_000)
+    power = librosa.feature.melspectrogram(
+        y=waveform, sr=16_000, n_fft=1024, hop_length=512, n_mels=128
+    ).T.astype(np.float64)
+    db = 10 * np.log10(power + 1e-10)  # (n_frames, 128)
+    level = 10 * np.log10((power + 1e-10).reshape(-1, 64, 2).mean(axis=2))
+    bands = db.reshape(-1, 32, 4).mean(axis=2)
+    expected = np.concatenate(
+        [
+            level.mean(axis=0),
+            np.log(bands.std(axis=0) + 0.1),
+            np.log(np.diff(bands, axis=0).std(axis=0) + 0.1),
+        ]
+    )
+
+    ours = make_encoder("logmel").encode(waveform[None], [make_pooling("fluctuation")])[0][0]
+
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)

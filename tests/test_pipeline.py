@@ -125,6 +125,10 @@ def test_a_run_folder_holds_what_was_promised(pipeline, recordings):
         "anomaly_score_valve_id_00.csv",
         "anomaly_score_valve_id_02.csv",
     }
+    ranked = rows(folder / "ranking.csv")
+    assert [row["rank"] for row in ranked] == [str(i) for i in (*range(1, 9), *range(1, 9))]
+    of_first = [float(row["anomaly_score"]) for row in ranked[:8]]
+    assert of_first == sorted(of_first, reverse=True)
     assert {p.name for p in (folder / "detectors").iterdir()} == {
         "valve_id_00.skops",
         "valve_id_02.skops",
