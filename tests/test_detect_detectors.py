@@ -16,7 +16,7 @@ from detect import DETECTORS, detector_options, make_detector
 from detect.autoencoder import Autoencoder
 from detect.bands import BandKNN
 from detect.detector import anomaly_scores
-from detect.distance import KNN, LOF, Mahalanobis
+from detect.distance import KNN, LOF, Mahalanobis, nearest
 from detect.identity import IDClassifier
 from detect.mixture import GMM
 from detect.ocsvm import OneClassSVM
@@ -270,6 +270,15 @@ def test_ldn_divides_by_how_sparse_the_neighbours_surroundings_are():
     scores = -detector.score_samples(np.array([[-2.0], [120.0]]))
 
     np.testing.assert_allclose(scores, [2 / 1, 8 / 4])
+
+
+def test_no_clip_is_its_own_neighbour_when_it_is_left_out_even_among_three():
+    clips = np.array([[0.0], [1.0], [5.0]])
+
+    distances, rows = nearest(clips, clips, 2, leave_one_out=True)
+
+    np.testing.assert_allclose(distances, [[1, 5], [1, 4], [4, 5]], rtol=1e-6)
+    assert rows.tolist() == [[1, 2], [0, 2], [1, 0]]
 
 
 def test_varmin_makes_the_training_clips_own_distances_vary_least(rng):
