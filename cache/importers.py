@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -393,11 +394,15 @@ _BOMB_RATIO = 100
 _BOMB_BYTES = 16 << 20
 _LONGEST_NAME = 4096
 _MOST_OBJECTS = 5_000_000
+_CHUNKED = 2
+_LAYOUTS = frozenset({0, 1, _CHUNKED})  # compact, contiguous, chunked; not virtual
 _FILTERS = frozenset({1, 2, 3, 4, 5, 6, 32000})  # those of the library, and h5py's LZF
 
 
 class _Array:
     """An array of the file: shape and type known, rows read on demand."""
+
+    __slots__ = ("dtype", "path", "shape")
 
     path: str
     shape: tuple[int, ...]
@@ -411,35 +416,51 @@ class _Array:
 
 
 class _Dataset(_Array):
-    """A dataset of an HDF5 file that lies in that file, whole, and is as large as it says."""
+    """A dataset of an HDF5 file that lies in that file, whole, and is as large as it says.
 
-    def __init__(self, path: str, dataset: Any, file_bytes: int) -> None:
-        self.path, self._dataset, self._file_bytes = path, dataset, file_bytes
-        self.shape, self.dtype = tuple(dataset.shape or ()), dataset.dtype
+    It is opened, looked at and closed; a file may have a great many of them.
+    """
+
+    __slots__ = ("_chunk", "_elsewhere", "_file", "_filters", "_held", "_layout")
+
+    def __init__(self, path: str, file: Any, opened: Any, file_bytes: int) -> None:
+        self.path, self._file = path, file
+        self.shape, self.dtype = tuple(opened.shape or ()), opened.dtype
+        self._held = min(int(opened.get_storage_size()), file_bytes)
+        plist = opened.get_create_plist()
+        self._layout = plist.get_layout()
+        self._elsewhere = plist.get_external_count() > 0
+        self._filters = tuple(plist.get_filter(i)[0] for i in range(plist.get_nfilters()))
+        self._chunk: tuple[int, ...] = (0,)
+        if self._layout == _CHUNKED:
+            self._chunk = plist.get_chunk()
 
     def check(self) -> None:
         """Raise ValueError if reading this dataset would leave the file or exhaust memory."""
-        data = self._dataset
-        if data.is_virtual or data.external:
+        if self._elsewhere or self._layout not in _LAYOUTS:
             raise ValueError(f"/{self.path} lies in other files, which are not opened; copy it in")
-        plist = data.id.get_create_plist()
-        for i in range(plist.get_nfilters()):
-            code = plist.get_filter(i)[0]
+        for code in self._filters:
             if code not in _FILTERS:
                 raise ValueError(f"/{self.path} needs HDF5 filter {code}; write it without")
-        size = int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
-        held = min(int(data.id.get_storage_size()), self._file_bytes)
-        if size > max(_BOMB_BYTES, _BOMB_RATIO * held):
+        size = math.prod(self.shape) * self.dtype.itemsize
+        if size > max(_BOMB_BYTES, _BOMB_RATIO * self._held):
             raise ValueError(
                 f"/{self.path} claims shape {self.shape}, {size / 1e6:.0f} MB, of which the file "
-                f"holds {held / 1e6:.1f} MB"
+                f"holds {self._held / 1e6:.1f} MB"
             )
-        chunk = int(np.prod(data.chunks or (0,), dtype=object)) * self.dtype.itemsize
+        chunk = math.prod(self._chunk) * self.dtype.itemsize
         if chunk > _LARGEST_CHUNK:
             raise ValueError(f"/{self.path} has chunks of {chunk / 1e6:.0f} MB; write smaller ones")
 
     def read(self, rows: slice) -> np.ndarray:
-        values: np.ndarray = self._dataset[rows] if self.shape else self._dataset[()]
+        import h5py
+
+        opened = h5py.h5d.open(self._file.id, self.path.encode("utf-8", "surrogateescape"))
+        if self.dtype.kind == "f" and rows == slice(None):
+            values = np.empty(self.shape, dtype=self.dtype)
+            opened.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+        else:
+            values = h5py.Dataset(opened)[rows]
         return values
 
     def names(self, rows: slice) -> list[str]:
@@ -671,9 +692,9 @@ def _hdf5_datasets(path: Path) -> dict[str, _Array]:
     size = path.stat().st_size
     arrays: dict[str, _Array] = {}
     for each in paths:
-        found = file[each]
-        if isinstance(found, h5py.Dataset):
-            arrays[each] = _Dataset(each, found, size)
+        opened = h5py.h5o.open(file.id, each.encode("utf-8", "surrogateescape"))
+        if isinstance(opened, h5py.h5d.DatasetID):
+            arrays[each] = _Dataset(each, file, opened, size)
     if not arrays:
         raise ValueError("an HDF5 file without datasets")
     return arrays

@@ -22,9 +22,12 @@ MEMORY_BYTES = 400 << 20
 """What the child may allocate."""
 SECONDS = 7.0
 """What the child may take, on top of the time to read the bytes."""
-BYTES_PER_SECOND = 20e6
-"""A slow disk."""
+BYTES_PER_SECOND = 2e6
+"""A file of nothing but small datasets, on a slow disk."""
 LONGEST_MESSAGE = 1 << 30
+
+_PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
+"""What the child needs of the environment to find Python's packages; it gets no more."""
 
 Send = Callable[[dict[str, Any], bytes], None]
 
@@ -38,7 +41,7 @@ def ask(target: str, n_bytes: int, **request: Any) -> Iterator[tuple[dict[str, A
     it is to read. Raises ValueError with the child's reason, or with what became of the child.
     """
     environment = {
-        "PATH": os.environ.get("PATH", ""),
+        **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         "HDF5_PLUGIN_PRELOAD": "::",  # a filter that HDF5 lacks is not looked for on the disk
         "HDF5_USE_FILE_LOCKING": "FALSE",
         "OPENBLAS_NUM_THREADS": "1",

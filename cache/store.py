@@ -851,12 +851,15 @@ def _index(snapshot: _Snapshot) -> _Index:
 
 def _check_merged(path: Path, file: h5py.File) -> None:
     """Refuse a store whose columns are not plain, local and of one length."""
+    optional = ["lengths"] if file.get("lengths", getlink=True) is not None else []
     n = None
-    for name in ("embeddings", "filenames", *_COLUMNS):
+    for name in ("merged_parts", "embeddings", "filenames", *_COLUMNS, *optional):
         link = file.get(name, getlink=True)
         dataset = file[name] if isinstance(link, h5py.HardLink) else None
         if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
             raise ValueError(f"{path} has no plain dataset /{name}; it is not an intact store")
+        if name == "merged_parts":
+            continue
         n = len(dataset) if n is None else n
         if len(dataset) != n:
             raise ValueError(f"{path}: /{name} has {len(dataset)} rows, /embeddings {n}")
