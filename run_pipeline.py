@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from cache.store import EmbeddingStore
     from detect.evaluate import ClipTable, DetectorChoice, FitUnit, Result, Scores
     from detect.training_clips import UnlikeClip
+    from embed.audio import Preprocessing
     from embed.clips import DataSet
     from embed.encoder import Encoder
     from embed.pooling import Pooling
@@ -321,11 +322,6 @@ def _devices(settings: EmbedSettings | Settings) -> list[str]:
 
 
 # ---------------------------------------------------------------------------------------------
-# The run folder
-# ---------------------------------------------------------------------------------------------
-
-
-# ---------------------------------------------------------------------------------------------
 # Clips and vectors
 # ---------------------------------------------------------------------------------------------
 
@@ -427,16 +423,12 @@ def _embed(
     pooling_names: list[str],
     folder: RunFolder,
 ) -> list[Source]:
+    """Fill the stores of one encoder, one per pooling, with what they lack."""
     from cache.store import EmbeddingStore
     from embed.audio import Preprocessing
-    from embed.embedding import embed_clips
     from embed.encoder import configuration, fingerprint
 
     encoders = [_make_encoder(settings, name, device) for device in _devices(settings)]
-    poolings = [_make_pooling(settings, p) for p in pooling_names]
-    for pooling in poolings:
-        if reason := encoders[0].refuses(pooling):
-            raise UsageError(f"--encoder {name} --pooling {pooling.name}: {reason}")
     preprocessing = Preprocessing(
         normalize=settings.normalize,
         trim=settings.trim,
@@ -444,79 +436,96 @@ def _embed(
         channel=_channel(settings.channel),
         short=settings.short,
     )
-    stores = []
-    for pooling in poolings:
+    stores: dict[Pooling, EmbeddingStore] = {}
+    for pooling in (_make_pooling(settings, each) for each in pooling_names):
+        if reason := encoders[0].refuses(pooling):
+            raise UsageError(f"--encoder {name} --pooling {pooling.name}: {reason}")
         facts = configuration(encoders[0], preprocessing, pooling)
-        stores.append(
-            EmbeddingStore.open(
-                settings.cache_dir,
-                data_name=dataset.name,
-                data_root=dataset.root,
-                encoder=name,
-                pooling=pooling.name,
-                fingerprint=fingerprint(facts),
-                configuration=facts,
-                warning=encoders[0].warning,
-            )
+        stores[pooling] = EmbeddingStore.open(
+            settings.cache_dir,
+            data_name=dataset.name,
+            data_root=dataset.root,
+            encoder=name,
+            pooling=pooling.name,
+            fingerprint=fingerprint(facts),
+            configuration=facts,
+            warning=encoders[0].warning,
         )
-    left_out: set[str] = set()
     with ExitStack() as locks:
-        for store in stores:
+        for store in stores.values():
             locks.enter_context(store.lock(tell=messages.print))
         sha256_of = partial(_sha256, dataset)
-        missing = [dict.fromkeys(store.missing(contents, sha256_of)) for store in stores]
-        todo = [c.key for c in dataset.clips if any(c.key in m for m in missing)]
-        if not todo:
-            if not settings.quiet:
-                messages.print(
-                    f"{name}: all {len(dataset.clips)} clips are in the cache, nothing to embed"
-                )
-        else:
-            with progress(
-                f"embed with {name}", len(todo), "clips", quiet=settings.quiet
-            ) as advance:
-
-                def write(
-                    keys: list[str], vectors: list[np.ndarray], files: list[tuple[int, int, str]]
-                ) -> None:
-                    for store, wanted, rows in zip(stores, missing, vectors, strict=True):
-                        keep = [i for i, key in enumerate(keys) if key in wanted]
-                        if keep:
-                            store.append(
-                                [keys[i] for i in keep], rows[keep], [files[i] for i in keep]
-                            )
-                    for _ in keys:
-                        advance()
-
-                def refuse(key: str, reason: str) -> None:
-                    left_out.add(key)
-                    folder.leave_out(key, reason)
-                    advance()
-
-                def remark(key: str, note: str) -> None:
-                    folder.log("remark", key=key, note=note)
-
-                try:
-                    embed_clips(
-                        encoders,
-                        preprocessing,
-                        poolings,
-                        ((key, dataset.path(key)) for key in todo),
-                        write=write,
-                        refuse=refuse,
-                        remark=remark,
-                        batch_size=settings.batch_size,
-                        workers=settings.workers,
-                    )
-                finally:
-                    for store in stores:
-                        store.merge()
+        missing = [frozenset(store.missing(contents, sha256_of)) for store in stores.values()]
+        todo = [clip.key for clip in dataset.clips if any(clip.key in m for m in missing)]
+        left_out = frozenset[str]()
+        if todo:
+            left_out = _fill(
+                settings, dataset, todo, name, encoders, preprocessing, stores, missing, folder
+            )
+        elif not settings.quiet:
+            n = len(dataset.clips)
+            messages.print(f"{name}: all {n} clips are in the cache, nothing to embed")
     folder.log("embedded", encoder=name, computed=len(todo) - len(left_out), left_out=len(left_out))
-    keys = frozenset(c.key for c in dataset.clips) - left_out
+    keys = frozenset(clip.key for clip in dataset.clips) - left_out
     return [
         Source(name, pooling.name, store.path, store.read, keys, encoders[0].warning)
-        for pooling, store in zip(poolings, stores, strict=True)
+        for pooling, store in stores.items()
     ]
+
+
+def _fill(
+    settings: EmbedSettings | Settings,
+    dataset: DataSet,
+    todo: Sequence[str],
+    name: str,
+    encoders: Sequence[Encoder],
+    preprocessing: Preprocessing,
+    stores: Mapping[Pooling, EmbeddingStore],
+    missing: Sequence[frozenset[str]],
+    folder: RunFolder,
+) -> frozenset[str]:
+    """Embed clips into the stores that miss them; return those that cannot be used."""
+    from embed.embedding import embed_clips
+
+    left_out: set[str] = set()
+    is_room_checked = False
+    with progress(f"embed with {name}", len(todo), "clips", quiet=settings.quiet) as advance:
+
+        def write(
+            keys: list[str], vectors: list[np.ndarray], files: list[tuple[int, int, str]]
+        ) -> None:
+            nonlocal is_room_checked
+            parts = list(zip(stores.values(), missing, vectors, strict=True))
+            if not is_room_checked:
+                for store, wanted, rows in parts:
+                    store.check_space(len(wanted), rows.shape[1:])
+                is_room_checked = True
+            for store, wanted, rows in parts:
+                keep = [i for i, key in enumerate(keys) if key in wanted]
+                if keep:
+                    store.append([keys[i] for i in keep], rows[keep], [files[i] for i in keep])
+            for _ in keys:
+                advance()
+
+        def refuse(key: str, reason: str) -> None:
+            left_out.add(key)
+            folder.leave_out(key, reason)
+            advance()
+
+        embed_clips(
+            encoders,
+            preprocessing,
+            list(stores),
+            ((key, dataset.path(key)) for key in todo),
+            write=write,
+            refuse=refuse,
+            remark=lambda key, note: folder.log("remark", key=key, note=note),
+            batch_size=settings.batch_size,
+            workers=settings.workers,
+        )
+        for store in stores.values():
+            store.merge()
+    return frozenset(left_out)
 
 
 @dataclass(frozen=True)
@@ -640,6 +649,8 @@ class Outcome:
     results: Sequence[Result] = ()
     reason: str = ""
     decisions: Mapping[str, float] = field(default_factory=dict)
+    warning: str = ""
+    """What a reader of the figures must know, such as random weights."""
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -652,6 +663,8 @@ class Outcome:
         options = {name: str(value) for name, value in made.options}
         entry = leaderboard_entry(self.results, **names, **options, **seed)
         entry |= self.decisions
+        if self.warning:
+            entry["note"] = "; ".join(filter(None, [self.warning, entry["note"]]))
         return {**entry, "error": self.reason} if self.reason else entry
 
 
@@ -928,8 +941,14 @@ def _conclude(
         data_root=dataset.root,
     )
     page.write_report(path, told)
-    outcome = Outcome(combination, rows, "; ".join(reasons), decisions(table, scores))
-    more = {"decisions": outcome.decisions, "failed": outcome.reason}
+    outcome = Outcome(
+        combination, rows, "; ".join(reasons), decisions(table, scores), source.warning
+    )
+    more = {
+        "decisions": outcome.decisions,
+        "failed": outcome.reason,
+        "warning": outcome.warning,
+    }
     report.write_results(path, rows, year=dataset.year, more=more)
     return outcome
 
@@ -947,7 +966,7 @@ def _read_outcome(combination: Combination, path: Path) -> Outcome:
 
     content = json.loads(path.read_text(encoding="utf-8"))
     rows = [Result(**row) for row in content["results"]]
-    return Outcome(combination, rows, content["failed"], content["decisions"])
+    return Outcome(combination, rows, content["failed"], content["decisions"], content["warning"])
 
 
 def _print_outcomes(
@@ -965,6 +984,7 @@ def _print_outcomes(
                 "run": outcome.combination.name,
                 "results": [asdict(row) for row in outcome.results],
                 "error": outcome.reason,
+                "warning": outcome.warning,
             }
             for outcome in outcomes
         ]
@@ -977,8 +997,9 @@ def _print_outcomes(
         title = f"{dataset.name}, in an oracle's order: by the AUC of its test clips"
         results_screen().print(report.leaderboard_table(entries, title=title))
     else:
-        name, rows = outcomes[0].combination.name, outcomes[0].results
-        _print_tables(rows, name, year=dataset.year)
+        name, warning = outcomes[0].combination.name, outcomes[0].warning
+        title = f"{name} ({warning})" if warning else name
+        _print_tables(outcomes[0].results, title, year=dataset.year)
         if outcomes[0].reason:
             say("error", outcomes[0].reason, "red")
 

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import soundfile
@@ -355,3 +356,34 @@ def test_ctrl_c_leaves_a_state_to_go_on_from(recordings, tmp_path):
     )
     embedded = int(again.stderr.split("embed with logmel: ")[1].split()[0])
     assert 0 < embedded < 40
+
+
+def test_random_weights_are_said_wherever_a_figure_is_shown(pipeline, recordings):
+    done = pipeline("--encoder", "panns", "--weights", "random")
+
+    (folder,) = run_folders()
+    assert done.code == 0
+    warning = "random weights"
+    assert warning in done.out
+    assert warning in done.err
+    assert warning in json.loads((folder / "results.json").read_text())["warning"]
+    assert warning in (folder / "report.html").read_text()
+    (store,) = Path("embeddings").glob("*.h5")
+    with h5py.File(store) as file:
+        assert warning in file.attrs["warning"]
+
+
+def test_a_run_that_cannot_fit_on_the_disk_stops_before_it_keeps_anything(
+    pipeline, recordings, monkeypatch
+):
+    import shutil
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 100))
+
+    done = pipeline()
+
+    assert done.code == 1
+    assert "free some space, or use another --cache-dir" in done.err
+    assert not list(Path("embeddings").glob("**/part-*"))
