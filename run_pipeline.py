@@ -452,7 +452,7 @@ def _embed(
             warning=encoders[0].warning,
         )
     with ExitStack() as locks:
-        for store in stores.values():
+        for store in sorted(stores.values(), key=lambda store: store.path):
             locks.enter_context(store.lock(tell=messages.print))
         sha256_of = partial(_sha256, dataset)
         missing = [frozenset(store.missing(contents, sha256_of)) for store in stores.values()]
