@@ -73,13 +73,17 @@ class RunFolder:
 
     @property
     def flags(self) -> dict[str, Any]:
-        """The settings as `config.toml` holds them, the data by its absolute path."""
+        """The settings as `config.toml` holds them, what was read by its absolute path."""
         flags = {
             name: str(value) if isinstance(value, Path) else value
             for name, value in asdict(self._settings).items()
         }
-        if Path(self._settings.data).exists():
-            flags["data"] = str(Path(self._settings.data).absolute())
+        if not flags["data"] and not flags.get("embeddings"):
+            flags["data"] = "dev_data"
+        for name in ("data", "embeddings", "weights"):
+            given = flags.get(name)
+            if given and given != "demo" and Path(given).exists():
+                flags[name] = str(Path(given).absolute())
         return flags
 
     def make(self) -> Path:

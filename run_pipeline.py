@@ -465,6 +465,8 @@ def _embed(
         elif not settings.quiet:
             n = len(dataset.clips)
             messages.print(f"{name}: all {n} clips are in the cache, nothing to embed")
+        for store in stores.values():
+            store.merge()
     folder.log("embedded", encoder=name, computed=len(todo) - len(left_out), left_out=len(left_out))
     keys = frozenset(clip.key for clip in dataset.clips) - left_out
     return [
@@ -523,8 +525,6 @@ def _fill(
             batch_size=settings.batch_size,
             workers=settings.workers,
         )
-        for store in stores.values():
-            store.merge()
     return frozenset(left_out)
 
 
@@ -883,7 +883,8 @@ def _attempt(
         if len(units) > 1:
             return [each for unit in units for each in _attempt([unit], read, choice, seed)]
         reason = " ".join(str(error).split()) or type(error).__name__
-        return [f"{choice.name} on {units[0].name}: {reason}"]
+        which = f"{choice.name} on {units[0].name}"
+        return [reason if reason.startswith(which) else f"{which}: {reason}"]
 
 
 def _conclude(

@@ -41,9 +41,14 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Let a `config.toml` of an earlier run stand in for the flags that are not given."""
     if path is not None:
         try:
-            settings = tomllib.loads(path.read_text(encoding="utf-8"))["settings"]
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
+            settings = dict(tomllib.loads(path.read_text(encoding="utf-8"))["settings"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"--config {path} is not a config.toml of a run: {error}") from None
+        known = {f.name for f in fields(Settings)}
+        if unknown := sorted(settings.keys() - known):
+            close = get_close_matches(unknown[0], known, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise UsageError(f"--config {path}: there is no setting {unknown[0]!r}{hint}")
         context.default_map = {**(context.default_map or {}), **settings}
     return path
 

@@ -77,6 +77,15 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def theirs(recordings: Path) -> str:
+    """Write another tool's vectors of the recordings, and name that file."""
+    names = sorted(p.relative_to(recordings).as_posix() for p in recordings.rglob("*.wav"))
+    with h5py.File("theirs.h5", "w") as file:
+        file["embeddings"] = np.random.default_rng(1).normal(size=(len(names), 4))
+        file["filenames"] = names
+    return "theirs.h5"
+
+
 def score_files(folder: Path) -> dict[str, str]:
     return {p.name: p.read_text() for p in folder.glob("anomaly_score_*.csv")}
 
@@ -153,6 +162,35 @@ def test_the_config_of_a_run_gives_the_same_run(pipeline, recordings, tmp_path):
     assert done.code == 0
     assert second.name.endswith("logmel-mean-knn")
     assert score_files(first) == score_files(second)
+
+
+def test_a_config_holds_what_was_read_by_its_place(pipeline, recordings, tmp_path, monkeypatch):
+    pipeline("--embeddings", theirs(recordings), "--data", "dev_data", "--detector", "knn")
+    pipeline("--detector", "knn")
+    configs = [folder.absolute() / "config.toml" for folder in run_folders()]
+    before = [score_files(config.parent) for config in configs]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    assert [pipeline("--config", config).code for config in configs] == [0, 0]
+    assert sorted(map(str, map(score_files, run_folders()))) == sorted(map(str, before))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("settings = 3", "is not a config.toml of a run"),
+        ("encoder = 'mfcc'", "is not a config.toml of a run"),
+        ("[settings]\ndetecter = 'knn'", "no setting 'detecter'; did you mean 'detector'?"),
+    ],
+)
+def test_a_config_that_cannot_be_meant_is_refused(pipeline, recordings, content, message):
+    Path("config.toml").write_text(content)
+
+    done = pipeline("--config", "config.toml")
+
+    assert done.code == 2
+    assert message in done.err
 
 
 def test_a_grid_costs_one_forward_pass_per_encoder_and_ends_with_a_leaderboard(
@@ -286,6 +324,16 @@ def test_embed_fills_the_cache_and_the_job_finds_it(pipeline, recordings):
     assert "40 vectors in" in done.err
 
     assert "nothing to embed" in pipeline().err
+
+
+def test_a_renamed_data_root_is_known_by_its_content_and_ends_in_one_file(pipeline, recordings):
+    pipeline()
+    recordings.rename("renamed")
+
+    assert "nothing to embed" in pipeline("--data", "renamed").err
+    with h5py.File(next(Path("embeddings").glob("renamed-*.h5"))) as file:
+        assert len(file["filenames"]) == 40
+    assert not list(Path("embeddings").glob("*.parts"))
 
 
 @pytest.mark.parametrize("fit_per", ["id", "type"])
