@@ -8,11 +8,11 @@ thresholds are fixed beforehand, so that no label takes part in choosing them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from detect.detector import last_step
 from detect.evaluate import ClipTable, Scores
 
 THRESHOLDS = (0.0, 0.2)
@@ -42,7 +42,7 @@ def decisions(table: ClipTable, scores: Sequence[Scores]) -> dict[str, float]:
     truth: list[bool] = []
     values: list[float] = []
     for fitted in scores:
-        boundary = getattr(_last(fitted.detector), "offset_", None)
+        boundary = getattr(last_step(fitted.detector), "offset_", None)
         if boundary is None:
             return {}
         for key, score in zip(fitted.unit.test_keys, fitted.scores, strict=True):
@@ -56,7 +56,3 @@ def decisions(table: ClipTable, scores: Sequence[Scores]) -> dict[str, float]:
         for threshold in THRESHOLDS
         for name, rate in rates(truth, np.array(values) < threshold).items()
     }
-
-
-def _last(detector: Any) -> Any:
-    return detector.steps[-1][1] if hasattr(detector, "steps") else detector

@@ -37,3 +37,8 @@ def score_samples(detector: Any, X: NDArray[Any], ids: Sequence[str] | None) -> 
     for _, step in before:
         X = step.transform(X)
     return last.score_samples(X, np.array(ids))  # type: ignore[no-any-return]
+
+
+def last_step(detector: Any) -> Any:
+    """Return the estimator behind the scaler, or the detector itself where it has none."""
+    return detector.steps[-1][1] if hasattr(detector, "steps") else detector

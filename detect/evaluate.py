@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect import DETECTORS, make_detector, metrics
-from detect.detector import Detector, anomaly_scores
+from detect.detector import Detector, anomaly_scores, last_step
 
 Array = NDArray[np.float64]
 Read = Callable[[Sequence[str]], NDArray[Any]]
@@ -242,8 +242,7 @@ def fit_and_score_together(
 
 def history_of(detector: Any) -> tuple[Any, ...]:
     """Losses per epoch of a fitted detector; empty where nothing was trained."""
-    last = detector.steps[-1][1] if hasattr(detector, "steps") else detector
-    return tuple(getattr(last, "history_", ()))
+    return tuple(getattr(last_step(detector), "history_", ()))
 
 
 def read_for(detector: str, keys: Sequence[str], read: Read) -> NDArray[Any]:

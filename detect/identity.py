@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -101,7 +102,10 @@ class IDClassifier(BaseEstimator):  # type: ignore[misc]
             features = self._features(X)
             return np.stack([one.score_samples(features) for one in self.own_distance_], axis=1)
         if self.network == "logistic":
-            return self.model_.predict_log_proba(X)  # type: ignore[no-any-return]
+            logits = self._features(X)
+            if logits.shape[1] == 1:  # of two IDs, scikit-learn gives the second one's
+                logits = np.column_stack([np.zeros(len(X)), logits])
+            return log_softmax(logits, axis=1)  # type: ignore[no-any-return]
         with torch.no_grad():
             return torch.log_softmax(self._double()(torch.tensor(X)), dim=1).numpy()
 

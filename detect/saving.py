@@ -12,10 +12,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from detect.detector import Detector
+from detect import DETECTORS
+from detect.detector import Detector, last_step
 
-TRUSTED = ("detect.", "numpy.", "sklearn.", "scipy.", "builtins.")
-"""Where the types in a saved detector come from; anything else is refused."""
+TRUSTED = frozenset({"detect.scaler.ColumnScaler", "sklearn.tree._tree.Tree"})
+"""Types in a saved detector besides skops' own and the registry's; anything else is refused."""
 FORGOTTEN = ("history_", "on_epoch")
 """What a rating does not need: log.jsonl has the losses."""
 
@@ -27,7 +28,7 @@ def save_detector(detector: Detector, path: Path) -> list[Path]:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = copy.copy(detector)
-    last = copy.copy(_last(detector))
+    last = copy.copy(last_step(detector))
     if hasattr(whole, "steps"):
         whole.steps = [*whole.steps[:-1], (whole.steps[-1][0], last)]
     else:
@@ -56,11 +57,13 @@ def load_detector(path: Path) -> Detector:
     from skops import io
 
     file = path.with_name(f"{path.name}.skops")
-    strangers = [t for t in io.get_untrusted_types(file=file) if not t.startswith(TRUSTED)]
+    types = io.get_untrusted_types(file=file)
+    ours = TRUSTED.union(row.target.replace(":", ".") for row in DETECTORS.values())
+    strangers = [name for name in types if name not in ours]
     if strangers:
         raise ValueError(f"{file} is no detector of ours: it holds {', '.join(strangers[:3])}")
-    whole: Any = io.load(file, trusted=io.get_untrusted_types(file=file))
-    last = _last(whole)
+    whole: Any = io.load(file, trusted=types)
+    last = last_step(whole)
     weights = path.with_name(f"{path.name}.safetensors")
     if weights.exists():
         tensors = load_file(weights)
@@ -72,7 +75,3 @@ def load_detector(path: Path) -> Detector:
             module.load_state_dict(own)
             setattr(last, name, module.eval())
     return whole  # type: ignore[no-any-return]
-
-
-def _last(detector: Any) -> Any:
-    return detector.steps[-1][1] if hasattr(detector, "steps") else detector

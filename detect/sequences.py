@@ -18,12 +18,12 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from detect.autoencoder import seed_of
+from detect.scaler import LEAST_SHARE_OF_MEDIAN
 from detect.training import Epoch, Examples, seeded, train
 
 Sequences = NDArray[np.float32]
 
 MAX_GRADIENT = 5.0
-LEAST_SHARE_OF_MEDIAN = 1e-3
 CHECKED_AT_ONCE = 64
 
 

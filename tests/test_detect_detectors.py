@@ -384,3 +384,18 @@ def test_the_probability_of_the_own_id_is_that_of_scikit_learns_regression(rng):
     scores = IDClassifier("logistic").fit(X, ids).score_samples(X, ids)
 
     np.testing.assert_allclose(scores, stock[np.arange(60), np.arange(3).repeat(20)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_ids", [2, 3])
+def test_a_clip_far_from_its_own_machine_id_still_has_a_finite_score(n_ids, rng):
+    ids = np.repeat([f"id_{i:02d}" for i in range(n_ids)], 20)
+    X = rng.normal(size=(len(ids), 64)) + 3 * np.repeat(np.eye(n_ids, 64), 20, axis=0)
+    detector = IDClassifier("logistic").fit(X, ids)
+
+    near, far = detector.score_samples(np.stack([X[0], 1000 * X[0]]), np.array(["id_01"] * 2))
+
+    assert np.isfinite(far)
+    assert far < near - 700  # log of the smallest float64
+    own = np.searchsorted(detector.classes_, ids)
+    expected = detector.model_.predict_log_proba(X)[np.arange(len(X)), own]
+    np.testing.assert_allclose(detector.score_samples(X, ids), expected, rtol=1e-9, atol=1e-12)

@@ -6,9 +6,11 @@ import zipfile
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from test_detect_evaluate import SHAPES, Embeddings, quick, table
 
 from detect import DETECTORS
+from detect.autoencoder import Autoencoder
 from detect.detector import anomaly_scores
 from detect.evaluate import fit, read_for, units
 from detect.saving import load_detector, save_detector
@@ -54,6 +56,19 @@ def test_a_type_from_elsewhere_is_refused(tmp_path):
 
     with pytest.raises(ValueError, match=r"no detector of ours: it holds argparse\.Namespace"):
         load_detector(tmp_path / "foreign")
+
+
+def test_no_function_is_called_by_opening_a_file(tmp_path):
+    from skops import io
+
+    detector = Autoencoder(network=eval)  # a network of the fitted shape is network(n_features_in_)
+    detector.n_features_in_ = f"open({str(tmp_path / 'ran')!r}, 'w')"
+    io.dump(detector, tmp_path / "evil.skops")
+    save_file({"network_/weight": np.zeros(1)}, tmp_path / "evil.safetensors")
+
+    with pytest.raises(ValueError, match=r"no detector of ours: it holds builtins\.eval"):
+        load_detector(tmp_path / "evil")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_pickle_is_not_opened(tmp_path):
