@@ -209,6 +209,10 @@ def _combinations(
     encoders = [imported.name] if imported else names_of(settings.encoder, ENCODERS, "encoder")
     poolings = names_of(settings.pooling, POOLINGS, "pooling")
     detectors = names_of(settings.detector, DETECTORS, "detector")
+    for text in settings.sweep:
+        if (target := assignment("--sweep", text)[0]) not in ("detector", *detectors):
+            names_of(target, DETECTORS, "detector")
+            raise UsageError(f"--sweep {text}: {target} is not in --detector {settings.detector}")
     seeds = [None] if settings.seeds == 1 else range(settings.seed, settings.seed + settings.seeds)
     wanted: list[Combination] = []
     refused: list[Outcome] = []
@@ -262,7 +266,6 @@ def _swept(settings: Settings, detector: str) -> list[tuple[tuple[str, Any], ...
     axes = []
     for text in settings.sweep:
         target, option, values = assignment("--sweep", text)
-        names_of(target, {**DETECTORS, "detector": None}, "detector")
         if target in ("detector", detector):
             axes.append([(option, value_of(value)) for value in values.split(",")])
     return list(itertools.product(*axes))

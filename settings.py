@@ -112,9 +112,11 @@ class EmbedFlags:
         Literal["fp32", "bf16"], flag("--precision", HOW, "bf16: networks faster, about 1 % off.")
     ] = "fp32"
     compile: Annotated[bool, flag("--compile", HOW, "Compile networks with torch.compile.")] = False
-    batch_size: Annotated[int, flag("--batch-size", HOW, "Clips per forward pass; 0: auto.")] = 0
+    batch_size: Annotated[
+        int, flag("--batch-size", HOW, "Clips per forward pass; 0: auto.", min=0)
+    ] = 0
     workers: Annotated[
-        int, flag("--workers", HOW, "Decoding threads and fitting processes; 0: auto.")
+        int, flag("--workers", HOW, "Decoding threads and fitting processes; 0: auto.", min=0)
     ] = 0
     cache_dir: Annotated[Path, flag("--cache-dir", HOW, "Where vectors are kept.")] = Path(
         "embeddings"
@@ -191,7 +193,7 @@ class DetectFlags:
     sweep: Annotated[
         list[str], flag("--sweep", JUDGE, "NAME.option=a,b,c: one run per value. Repeatable.")
     ] = field(default_factory=list)
-    seed: Annotated[int, flag("--seed", JUDGE, "Seed of all that is random.")] = 0
+    seed: Annotated[int, flag("--seed", JUDGE, "Seed of all that is random.", min=0)] = 0
     seeds: Annotated[int, flag("--seeds", JUDGE, "Run this many seeds.", min=1)] = 1
 
 
@@ -260,6 +262,8 @@ def with_flags(
 def names_of(text: str, registry: Mapping[str, Any], kind: str) -> list[str]:
     """Split comma-separated names; an unknown one is a UsageError with the nearest."""
     names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names and kind != "pooling":  # no pooling is the encoder's own
+        raise UsageError(f"--{kind} {text!r} names none (--list shows all)")
     for name in names:
         if name not in registry:
             close = get_close_matches(name, registry, n=1, cutoff=0.5)
