@@ -94,6 +94,19 @@ class MachineCard:
     n_clips: int
 
 
+@dataclass(frozen=True)
+class LossCurves:
+    """How the losses of one model fell, as SVG path data in a box of a histogram's size."""
+
+    name: str
+    training: str
+    held_out: str
+    low: str
+    high: str
+    n_epochs: int
+    best: str
+
+
 def write_report(folder: Path, run: Run) -> Path:
     """Write `report.html` to a run folder."""
     machines = machine_scores(run.table, run.scores, run.results)
@@ -111,6 +124,7 @@ def write_report(folder: Path, run: Run) -> Path:
         n_machines=len(machines),
         facts={**run.facts, **_told(run.settings)},
         cards=[_card(machine, run.data_root) for machine in chosen],
+        losses=_losses(run.scores, chosen),
         odd=_unlike_the_rest(run),
         noted=any(row.note for row in rows),
         domains=any(row.auc_source is not None or row.auc_target is not None for row in rows),
@@ -267,6 +281,38 @@ def _roc_path(machine: MachineScores) -> str:
         return ""
     fpr, tpr = (np.round(100 * rate, 2).tolist() for rate in curve)
     return "M" + " L".join(f"{x:g},{100 - y:g}" for x, y in zip(fpr, tpr, strict=True))
+
+
+def _losses(scores: Sequence[Scores], chosen: Sequence[MachineScores]) -> list[LossCurves]:
+    """Draw the training of the networks behind the chosen machines."""
+    shown = {(m.machine_type, machine_id) for m in chosen for machine_id in (m.machine_id, "")}
+    return [
+        _loss_curves(fitted)
+        for fitted in scores
+        if fitted.history and (fitted.unit.machine_type, fitted.unit.machine_id) in shown
+    ]
+
+
+def _loss_curves(fitted: Scores) -> LossCurves:
+    losses = np.array([[e.training_loss, e.held_out_loss] for e in fitted.history])
+    best = int(losses[:, 1].argmin())
+    heights = np.log(losses) if losses.min() > 0 else losses
+    low, high = heights.min(), heights.max()
+    across = np.linspace(MARGIN, WIDTH - MARGIN, len(losses)).round(2).tolist()
+    down = (HEIGHT * (high - heights) / ((high - low) or 1.0)).round(2)
+    training, held_out = (
+        "M" + " L".join(f"{x:g},{y:g}" for x, y in zip(across, column, strict=True))
+        for column in down.T.tolist()
+    )
+    return LossCurves(
+        fitted.unit.name,
+        training,
+        held_out,
+        _score(losses.min()),
+        _score(losses.max()),
+        len(losses),
+        f"{_score(losses[best, 1])} in epoch {fitted.history[best].number}",
+    )
 
 
 def _unlike_the_rest(run: Run) -> dict[str, list[ListedClip]]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,6 +13,7 @@ from detect.evaluate import ClipTable, DetectorChoice, fit_and_score, results, u
 from detect.figures import DRAWN_AT_MOST, draw_roc, draw_scores, machine_scores
 from detect.page import CLIPS_LISTED, Run, write_leaderboard, write_report
 from detect.report import leaderboard_entry, write_results
+from detect.training import Epoch
 from detect.training_clips import UnlikeClip
 
 HOSTILE = '<script>alert("1")</script>&amp;\' "x'
@@ -93,6 +95,30 @@ def test_report_is_one_file_that_fetches_nothing(tmp_path):
     assert not {"script", "link", "img", "iframe", "object", "embed"} & set(page.tags)
     assert page.links == []
     assert not re.search(r"https?:|url\(|@import", text)
+
+
+def test_report_draws_how_each_network_was_trained(tmp_path):
+    run, *_ = make_run()
+    text = write_report(tmp_path, run).read_text(encoding="utf-8")
+    assert "Loss curves" not in text  # mahalanobis trains nothing
+
+    histories = [
+        (Epoch(1, 4.0, 8.0, 1e-3), Epoch(2, 2.0, 1.0, 1e-3), Epoch(3, 1.0, 2.0, 1e-3)),
+        (Epoch(1, 0.0, 0.5, 1e-3),),  # zero has no logarithm
+    ]
+    scores = [replace(s, history=h) for s, h in zip(run.scores, histories, strict=True)]
+    text = write_report(tmp_path, replace(run, scores=scores)).read_text(encoding="utf-8")
+
+    Page(text)
+    drawn = re.findall(r'<path class="(?:training|held-out)" d="([^"]+)"', text)
+    assert drawn == [
+        "M4,40 L120,80 L236,120",  # logarithmic: each halving is as far
+        "M4,0 L120,120 L236,80",
+        "M4,120",
+        "M4,0",
+    ]
+    assert "Loss curves of fan id_00" in text
+    assert "lowest held-out loss 1 in epoch 2" in text
 
 
 def test_report_says_what_results_csv_says(tmp_path):
