@@ -86,7 +86,19 @@ def read_settings(folder: Path) -> Settings:
                     f"({config[name]} and {front_end[name]})"
                 )
         config = {**front_end, **config}
-    settings = Settings(**{f.name: config[f.name] for f in fields(Settings) if f.name in config})
+    known = {f.name: config[f.name] for f in fields(Settings) if f.name in config}
+    for name, value in known.items():
+        own = getattr(Settings, name)  # of the type that belongs here
+        if type(value) not in ({int, float} if type(own) is float else {type(own)}) or (
+            type(own) is int and value < 1
+        ):
+            raise ValueError(f"{folder} has {name} {value!r}, expected one such as {own!r}")
+    settings = Settings(**known)
+    if settings.hidden_size % settings.num_attention_heads:
+        raise ValueError(
+            f"{folder} divides hidden_size {settings.hidden_size} among "
+            f"{settings.num_attention_heads} attention heads, which leaves a rest"
+        )
     for name, only in (("hidden_act", "gelu"), ("sampling_rate", 16_000)):
         if getattr(settings, name) != only:
             raise ValueError(

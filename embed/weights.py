@@ -161,6 +161,8 @@ def find_checkpoint(option: str, weights: Weights, *, offline: bool = False) -> 
         )
     if path.name == "model.safetensors" and (path.parent / "config.json").is_file():
         path = path.parent  # its settings belong to it
+    if path.is_dir() and not weights.is_folder:
+        raise ValueError(f"{path} is a folder; {weights.encoder} takes a checkpoint file")
     return Checkpoint(path, identity(path))
 
 
@@ -312,10 +314,9 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, UnpicklingError, EOFError, ValueError, KeyError, OSError) as error:
-        first = str(error).strip().splitlines()
         raise ValueError(
-            f"{path} cannot be read as weights (truncated, or more than tensors): "
-            f"{first[0][:120] if first else type(error).__name__}; fetch or save it again"
+            f"{path} cannot be read as weights: it is truncated, no checkpoint, or holds more than "
+            "tensors, which is never run; fetch or save it again"
         ) from error
     for wrapper in ("model", "state_dict", "model_state_dict"):
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):

@@ -296,6 +296,9 @@ def small_folder(path: Path, **config: object) -> Path:
         ({"num_hidden_layers": 2}, "16 of 39 tensors are missing, first 'encoder.layer.1"),
         ({"intermediate_size": 48}, r"shape \(32, 24\), expected \(48, 24\)"),
         ({"hidden_act": "relu"}, "hidden_act 'relu', supported is 'gelu'"),
+        ({"hidden_size": "24"}, "hidden_size '24', expected one such as 768"),
+        ({"time_stride": 0}, "time_stride 0, expected one such as 10"),
+        ({"num_attention_heads": 5}, "hidden_size 24 among 5 attention heads"),
     ],
 )
 def test_folders_of_another_architecture_are_refused_in_one_line(

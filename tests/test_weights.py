@@ -375,6 +375,14 @@ def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
         find_checkpoint(str(tmp_path), WEIGHTS["ast"])
 
 
+def test_a_folder_is_refused_where_a_file_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+
+    with pytest.raises(ValueError, match="is a folder; panns takes a checkpoint file"):
+        find_checkpoint(str(tmp_path), WEIGHTS["panns"])
+
+
 @pytest.mark.parametrize("wrap", [dict, lambda d: {"model": d}, lambda d: {"state_dict": d}])
 def test_state_dicts_are_read_bare_or_wrapped(tmp_path: Path, wrap) -> None:
     torch.save(wrap({"module.a": torch.ones(2), "count": torch.tensor(3)}), tmp_path / "c.pth")
