@@ -75,20 +75,29 @@ def _themselves(clips: Tensor) -> Examples:
 
 
 @contextmanager
+def on_threads(threads: int = 1) -> Iterator[None]:
+    """Let torch use so many threads inside.
+
+    Many small operations on several threads wait for each other, on a busy machine for long.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def seeded(seed: int, threads: int = 1) -> Iterator[None]:
     """Draw from `seed` inside, on so many threads, and leave the caller's state as it was.
 
     One thread by default: small networks are no slower, and sums in a fixed order make the
     same weights however many workers share the machine.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            yield
-    finally:
-        torch.set_num_threads(before)
+    with on_threads(threads), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
 
 
 def held_out(n_clips: int, seed: int, fraction: float = 0.1) -> tuple[Tensor, Tensor]:
