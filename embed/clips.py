@@ -24,7 +24,7 @@ LAYOUTS = {
     "section_<NN>_<source|target>_<train|test>_[<normal|anomaly>_]<number>[_<attributes>].wav",
     "dcase2022": "<machine_type>/<train|test>/"
     "section_<NN>_<source|target>_<train|test>_<normal|anomaly>_<number>[_<attributes>].wav "
-    "or section_<NN>_test_<number>.wav",
+    "or section_<NN>[_test]_<number>.wav",
     "dcase2023": "as dcase2022, with section_00 only (2023 to 2025)",
     "manifest": "a CSV with columns "
     "path,machine_type,machine_id,split,label[,domain,attributes,group]",
@@ -38,7 +38,7 @@ _IN_2020_TEST = re.compile(r"(?:(normal|anomaly)_)?(id_\d+)_\d+")
 _SECTION = re.compile(
     r"(section_\d+)_(source|target)_(train|test)_(normal|anomaly)_\d+(?:_(.*))?", re.DOTALL
 )
-_UNLABELLED_SECTION = re.compile(r"(section_\d+)(?:_(source|target))?_test_\d+(?:_)?")
+_UNLABELLED_SECTION = re.compile(r"(section_\d+)(?:(?:_(source|target))?_test)?_\d+(?:_)?")
 _MIMII_ID = re.compile(r"id_\d+")
 _SNR_FOLDER = re.compile(r"-?\d+_?dB(?:_(.+))?", re.DOTALL | re.IGNORECASE)
 

@@ -75,6 +75,7 @@ YEARS = {
             *("section_00", "train", "normal", "target", ""),
         ),
         "AutoTrash/test/section_00_test_0199.wav": ("section_00", "test", "unknown", "", ""),
+        "ToyDrone/test/section_00_0000.wav": ("section_00", "test", "unknown", "", ""),
     },
 }
 
@@ -167,7 +168,13 @@ def test_supplemental_clips_of_2025_are_left_out_and_said(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["section_00_source_train_normal_0000x.wav", "section_00_train.wav"]
+    "name",
+    [
+        "section_00_source_train_normal_0000x.wav",
+        "section_00_train.wav",
+        "section_00_0000.wav",
+        "section_00_source_0000.wav",
+    ],
 )
 def test_a_name_that_is_almost_a_section_is_not(name, tmp_path):
     found = find_clips(fill(tmp_path, [*YEARS["dcase2022"], f"fan/train/{name}"]))
