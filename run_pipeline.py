@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from cache.importers import Report
     from cache.store import EmbeddingStore
-    from detect.evaluate import ClipTable, DetectorChoice, FitUnit, Result, Scores
+    from detect.evaluate import ClipTable, DetectorChoice, FitPer, FitUnit, Result, Scores
     from detect.training_clips import UnlikeClip
     from embed.audio import Preprocessing
     from embed.clips import DataSet
@@ -319,6 +319,8 @@ def _devices(settings: EmbedSettings | Settings) -> list[str]:
             kind = torch.device(device).type
         except RuntimeError:
             raise UsageError(f"--device {device}: expected cpu, cuda or cuda:<number>") from None
+        if kind not in ("cpu", "cuda"):
+            raise UsageError(f"--device {device}: expected cpu, cuda or cuda:<number>")
         if kind == "cuda" and not torch.cuda.is_available():
             raise UsageError(f"--device {device}: torch sees no CUDA device here; try cpu")
     return devices
@@ -673,8 +675,6 @@ class Outcome:
 
 def _whole_job(settings: Settings) -> int:
     """Embed, judge, report; return the exit code."""
-    from detect import page, report
-
     imported = _import(settings) if settings.embeddings else None
     combinations, refused = _combinations(settings, imported)
     if imported:
@@ -702,6 +702,8 @@ def _whole_job(settings: Settings) -> int:
         outcomes = _judge(settings, dataset, table, sources, combinations, unusable, folder)
         entries = [outcome.entry for outcome in [*outcomes, *refused]]
         if is_grid:
+            from detect import page, report  # not at the top: errors need no scikit-learn
+
             folders = [o.combination.name if o.results else "" for o in [*outcomes, *refused]]
             linked = [{**e, "folder": name} for e, name in zip(entries, folders, strict=True)]
             page.write_leaderboard(folder.path, linked, f"{dataset.name}: leaderboard")
@@ -726,7 +728,8 @@ def _table(dataset: DataSet) -> tuple[ClipTable, list[str]]:
     every = ClipTable(**{name: tuple(getattr(c, name) for c in dataset.clips) for name in columns})
     table, untrained = _trained(every)
     if "test" not in table.split:
-        first = f"; {untrained[0]}" if untrained else ""
+        why = [*untrained, *(f"{s.key!r} is left out: {s.reason}" for s in dataset.skipped)]
+        first = f"; {why[0]}" if why else ""
         raise ValueError(f"{dataset.root} has no test clip to judge{first}")
     return table, untrained
 
@@ -779,8 +782,7 @@ def _judge(
         else:
             source = sources[combination.encoder, combination.pooling]
             own, untrained = _trained(_only(table, source.keys))
-            needs_ids = DETECTORS[combination.detector].needs_ids
-            many = units(own, "type" if needs_ids else settings.fit_per)
+            many = units(own, _fit_per(settings, combination.detector))
             work.append(Work(combination, source, own, many, untrained))
     unlike = _unlike_the_rest(settings, work, folder)
 
@@ -821,6 +823,11 @@ def _judge(
                 settings, dataset, each, fitted, own_folder, odd, folder.left_out
             )
     return [outcomes[combination] for combination in combinations]
+
+
+def _fit_per(settings: Settings, detector: str) -> FitPer:
+    """Say which clips share a model; a detector that tells IDs apart needs a type's."""
+    return "type" if DETECTORS[detector].needs_ids else settings.fit_per
 
 
 def _unlike_the_rest(
@@ -912,7 +919,8 @@ def _conclude(
         folder.log("failed", reason=reason)
     if not scores:
         return Outcome(combination, reason="; ".join(reasons) or "no test clip is left to judge")
-    rows = results(table, scores, settings.fit_per, dataset.year, seed=settings.seed)
+    fit_per = _fit_per(settings, combination.detector)
+    rows = results(table, scores, fit_per, dataset.year, seed=settings.seed)
     for each in scores:
         folder.log("fitted", unit=each.unit.name, seconds=each.seconds, warnings=each.warnings)
         for epoch in each.history:

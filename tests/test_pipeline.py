@@ -287,6 +287,7 @@ def test_a_pair_that_cannot_be_is_a_usage_error_alone(pipeline, recordings):
         (["--bogus"], "No such option: --bogus"),
         (["--config", "nowhere.toml"], "not a config.toml of a run"),
         (["--device", "cuda:99"], "--device"),
+        (["--device", "mps"], "--device mps: expected cpu, cuda or cuda:<number>"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line_and_exit_2(pipeline, recordings, arguments, message):
@@ -441,3 +442,37 @@ def test_a_run_that_cannot_fit_on_the_disk_stops_before_it_keeps_anything(
     assert done.code == 1
     assert "free some space, or use another --cache-dir" in done.err
     assert not list(Path("embeddings").glob("**/part-*"))
+
+
+def test_detectors_that_tell_ids_apart_pool_the_scores_of_one_model(pipeline, recordings):
+    done = pipeline("--detector", "id_logistic")
+
+    assert done.code == 0
+    assert "valve pooled" in done.out
+    assert "separate models" not in done.out
+
+
+def test_detectors_that_tell_ids_apart_end_a_run_of_one_id(pipeline, recordings):
+    done = pipeline("--detector", "id_logistic", "--ids", "id_00")
+
+    assert done.code == 1
+    assert "needs two or more of a type" in done.err
+    assert done.err.count("id_logistic on valve") == 1
+
+
+def test_a_sweep_runs_each_value_with_each_and_says_what_its_thresholds_decide(
+    pipeline, recordings
+):
+    done = pipeline(
+        *("--detector", "ocsvm", "--sweep", "ocsvm.nu=.05,.1", "--sweep", "ocsvm.gamma=scale,.001")
+    )
+
+    assert done.code == 0
+    assert "oracle" in done.out
+    (grid,) = run_folders(grid=True)
+    found = {(row["nu"], row["gamma"]) for row in rows(grid / "leaderboard.csv")}
+    assert found == {("0.05", "scale"), ("0.05", "0.001"), ("0.1", "scale"), ("0.1", "0.001")}
+    for row in rows(grid / "leaderboard.csv"):
+        for name in ("accuracy", "precision", "recall", "f1"):
+            for threshold in ("0", "0.2"):
+                assert 0 <= float(row[f"{name}_at_{threshold}"]) <= 1
