@@ -529,6 +529,14 @@ def test_test_clips_alone_are_an_error_before_anything_is_embedded(tmp_path, pip
     assert not Path("runs").exists()
 
 
+def test_no_test_clip_but_files_that_were_left_out_are_told_together(tmp_path, pipeline):
+    keys = [*machine("fan", n_test=0), "fan/test/unit_3.wav"]
+    ran = pipeline("--data", record(tmp_path / "data", keys))
+
+    assert ran.code == 1
+    assert "no test clip to judge; 'fan/test/unit_3.wav' is left out" in ran.text
+
+
 def test_two_lines_for_one_file_are_an_error(data, pipeline):
     manifest = data / "clips.csv"
     row = f"{GOOD},fan,1,train,normal"
