@@ -49,7 +49,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
             close = get_close_matches(unknown[0], known, n=1, cutoff=0.5)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise UsageError(f"--config {path}: there is no setting {unknown[0]!r}{hint}")
-        context.default_map = {**(context.default_map or {}), **settings}
+        context.default_map = {**settings, **(context.default_map or {})}
     return path
 
 
@@ -58,7 +58,10 @@ def _read_system(context: typer.Context, name: str) -> str:
     if name:
         names_of(name, SYSTEMS, "system")
         preset = {k: v for k, v in asdict(SYSTEMS[name]).items() if k != "set"}
-        context.default_map = {**preset, **(context.default_map or {})}
+        config = context.default_map or {}
+        source = context.get_parameter_source("system")
+        is_given = source is not None and source.name == "COMMANDLINE"
+        context.default_map = {**config, **preset} if is_given else {**preset, **config}
     return name
 
 
