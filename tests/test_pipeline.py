@@ -176,6 +176,17 @@ def test_a_config_holds_what_was_read_by_its_place(pipeline, recordings, tmp_pat
     assert sorted(map(str, map(score_files, run_folders()))) == sorted(map(str, before))
 
 
+@pytest.mark.parametrize("system_first", [True, False])
+def test_a_system_that_is_given_wins_over_a_config(pipeline, recordings, system_first):
+    pipeline("--detector", "knn")
+    config = ["--config", run_folders()[0] / "config.toml"]
+    system = ["--system", "twfr-gmm"]
+
+    pipeline(*(system + config if system_first else config + system), "--detector", "gmm")
+
+    assert run_folders()[-1].name.endswith("logmel-gwrp-gmm")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
