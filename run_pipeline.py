@@ -711,7 +711,7 @@ def _whole_job(settings: Settings) -> int:
         _print_outcomes(settings, dataset, outcomes, entries)
         for reason in untrained:
             say("no result", reason, "red")
-        for warning in dict.fromkeys(s.warning for s in sources.values() if s.warning):
+        for warning in dict.fromkeys(each.warning for each in outcomes if each.warning):
             say("warning", warning, "bold red")
         if not settings.quiet:
             messages.print(f"written to {folder.path}")
@@ -909,6 +909,7 @@ def _conclude(
     """Compare a combination's scores with the labels and write its files, results.json last."""
     from detect import figures, page, report
     from detect.decisions import decisions
+    from detect.detector import last_step
     from detect.evaluate import results
     from detect.saving import save_detector
 
@@ -936,6 +937,8 @@ def _conclude(
         machines = figures.machine_scores(table, scores, rows)
         figures.draw_scores(path / "scores.png", machines)
         figures.draw_roc(path / "roc.png", machines)
+    rated_by = (getattr(last_step(each.detector), "warning", "") for each in scores)
+    warnings = list(dict.fromkeys(filter(None, [source.warning, *rated_by])))
     told = page.Run(
         title=f"{dataset.name}: {combination.name}",
         table=table,
@@ -948,13 +951,13 @@ def _conclude(
             "vectors": source.path,
         },
         unlike=unlike,
-        warnings=[source.warning] if source.warning else [],
+        warnings=warnings,
         errors=[*left_out, *(("fit", reason) for reason in reasons)],
         data_root=dataset.root,
     )
     page.write_report(path, told)
     outcome = Outcome(
-        combination, rows, "; ".join(reasons), decisions(table, scores), source.warning
+        combination, rows, "; ".join(reasons), decisions(table, scores), "; ".join(warnings)
     )
     more = {
         "decisions": outcome.decisions,

@@ -406,6 +406,12 @@ class ResNetAutoencoder(ImageDetector):
 
     unit_range: ClassVar[bool] = True
 
+    @property
+    def warning(self) -> str:
+        """What a reader of its figures must know."""
+        trial = "random weights: these scores say nothing about resnet50_cnn"
+        return trial if self.weights == "random" else ""
+
     def _network(self, clips: Tensor) -> nn.Module:
         height, width = clips.shape[1:]
         return MapDecoder(2048, self.widths, (height, width))

@@ -487,3 +487,17 @@ def test_a_sweep_runs_each_value_with_each_and_says_what_its_thresholds_decide(
         for name in ("accuracy", "precision", "recall", "f1"):
             for threshold in ("0", "0.2"):
                 assert 0 <= float(row[f"{name}_at_{threshold}"]) <= 1
+
+
+def test_random_weights_inside_a_detector_are_said_too(pipeline, recordings):
+    done = pipeline(
+        *("--detector", "resnet50_cnn", "--ids", "id_00"),
+        *("--set", "resnet50_cnn.weights=random", "--set", "resnet50_cnn.epochs=1"),
+    )
+
+    assert done.code == 0
+    assert "random weights" in done.out
+    assert "random weights" in done.err
+    (folder,) = run_folders()
+    assert "random weights" in (folder / "report.html").read_text()
+    assert "random weights" in json.loads((folder / "results.json").read_text())["warning"]
