@@ -132,8 +132,6 @@ def embed_command(settings: EmbedSettings) -> None:
         sources, unusable = _embed_all(settings, _find_clips(settings), pairs, folder)
         for source in sources.values():
             messages.print(f"{len(source.keys)} vectors in {source.path}")
-        for name, reason in unusable.items():
-            say("failed", f"{name}: {reason}", "red")
         failed = FAILED if unusable else DONE
         raise typer.Exit(failed or (CLIPS_LEFT_OUT if folder.left_out else DONE))
 
@@ -407,16 +405,29 @@ def _embed_all(
     for encoder, pooling in dict.fromkeys(pairs):
         by_encoder.setdefault(encoder, []).append(pooling)
     contents = dataset.contents()
-    sources, unusable = {}, {}
+    sources: dict[tuple[str, str], Source] = {}
+    unusable: dict[str, str] = {}
+
+    def give_up(encoder: str, error: OSError | ValueError) -> None:
+        if len(by_encoder) == 1:
+            raise error
+        unusable[encoder] = " ".join(str(error).split())
+        folder.log("encoder failed", encoder=encoder, reason=unusable[encoder])
+        say("failed", f"{encoder}: {unusable[encoder]}", "red")
+
+    for encoder in by_encoder:  # weights that are missing are told before hours of work
+        try:
+            _make_encoder(settings, encoder, "cpu").weights_sha256  # noqa: B018
+        except (OSError, ValueError) as error:
+            give_up(encoder, error)
     for encoder, poolings in by_encoder.items():
+        if encoder in unusable:
+            continue
         try:
             for source in _embed(settings, dataset, contents, encoder, poolings, folder):
                 sources[encoder, source.pooling] = source
         except (OSError, ValueError) as error:
-            if len(by_encoder) == 1:
-                raise
-            unusable[encoder] = " ".join(str(error).split())
-            folder.log("encoder failed", encoder=encoder, reason=unusable[encoder])
+            give_up(encoder, error)
     return sources, unusable
 
 
@@ -589,9 +600,12 @@ def _import(settings: Settings) -> Import:
 
 
 def _imported_clips(settings: Settings, imported: Import) -> tuple[DataSet, dict[str, str]]:
-    """Find the clips that imported names are of, from --data or from the names themselves."""
+    """Find the clips that imported names are of, from --data or from the names themselves.
+
+    Returns the data set, its clips without a row among the skipped, and the name of each clip.
+    """
     from cache.importers import match
-    from embed.clips import clips_of_names
+    from embed.clips import Skipped, clips_of_names
 
     names = imported.store.keys()
     if not settings.data:
@@ -609,7 +623,8 @@ def _imported_clips(settings: Settings, imported: Import) -> tuple[DataSet, dict
             f"no name in {settings.embeddings} is a clip of {dataset.root}: "
             f"{names[0]!r} against {dataset.clips[0].key!r}; see --match"
         )
-    return dataset, dict(found.names)
+    unmatched = [Skipped(key, "no row of that name") for key in found.unmatched_keys]
+    return replace(dataset, skipped=(*dataset.skipped, *unmatched)), dict(found.names)
 
 
 def _imported_sources(

@@ -61,7 +61,8 @@ def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Calla
 
         yield advance
     if not quiet:
-        messages.print(f"{what}: {done} {unit} in {time.monotonic() - started:.1f} s, {rate()}")
+        counted = f"{done} {unit if done != 1 else unit[:-1]}"
+        messages.print(f"{what}: {counted} in {time.monotonic() - started:.1f} s, {rate()}")
 
 
 def results_screen() -> Console:

@@ -74,6 +74,8 @@ def read_score_file(path: Path) -> tuple[list[str], evaluate.Array]:
                     f"{path}, line {len(names) + 1}: expected 'file name,score', "
                     f"got {','.join(line)!r}"
                 ) from None
+            if not np.isfinite(scores[-1]):
+                raise ValueError(f"{path}, line {len(names) + 1}: the score {score!r} is no number")
             names.append(name)
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)

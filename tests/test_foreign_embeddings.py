@@ -163,3 +163,18 @@ def test_one_vector_per_clip_cannot_be_pooled(pipeline, shared_data):
 
     assert code == 2
     assert "one vector per clip" in err
+
+
+def test_clips_without_a_row_are_left_out_and_listed(pipeline, shared_data):
+    from cache.importers import read_import
+
+    theirs = read_import(shared_data / "imports" / "arrays.npz")
+    with h5py.File("some.h5", "w") as file:
+        file["embeddings"], file["filenames"] = theirs.vectors[2:], list(theirs.names[2:])
+
+    code, _, err = pipeline("--embeddings", "some.h5", "--data", shared_data / "mimii_fan")
+
+    (run,) = Path("runs").iterdir()
+    assert code == 3
+    assert err.count("left out: ") == 2
+    assert (run / "errors.jsonl").read_text().count("no row of that name") == 2
