@@ -14,6 +14,7 @@ import json
 import math
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
@@ -399,7 +400,7 @@ _LAYOUTS = frozenset({0, 1, _CHUNKED})  # compact, contiguous, chunked; not virt
 _FILTERS = frozenset({1, 2, 3, 4, 5, 6, 32000})  # those of the library, and h5py's LZF
 
 
-class _Array:
+class _Array(ABC):
     """An array of the file: shape and type known, rows read on demand."""
 
     __slots__ = ("dtype", "path", "shape")
@@ -408,11 +409,11 @@ class _Array:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
-    def read(self, rows: slice) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def read(self, rows: slice) -> np.ndarray: ...
 
-    def names(self, rows: slice) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def names(self, rows: slice) -> list[str]: ...
 
 
 class _Dataset(_Array):
