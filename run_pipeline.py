@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 from detect import DETECTORS, detector_options
-from embed import ENCODERS, POOLINGS, make_encoder, make_pooling
+from embed import ENCODERS, POOLINGS, encoder_row, make_encoder, make_pooling
 from run_folder import RunFolder, slug, version_here
 from screen import messages, progress, results_screen, say
 from settings import (
@@ -270,7 +270,7 @@ def _swept(settings: Settings, detector: str) -> list[tuple[tuple[str, Any], ...
 
 
 def _encoder_class(name: str) -> type[Encoder]:
-    return ENCODERS[name].resolve()  # type: ignore[no-any-return]
+    return encoder_row(name).resolve()  # type: ignore[no-any-return]
 
 
 def _make_encoder(settings: EmbedSettings | Settings, name: str, device: str) -> Encoder:
@@ -278,7 +278,7 @@ def _make_encoder(settings: EmbedSettings | Settings, name: str, device: str) ->
     flags = {
         "weights": _weights_of(settings.weights, name),
         "precision": settings.precision,
-        "compile": settings.compile,
+        "backend": settings.backend,
         "offline": settings.offline,
     }
     own = {f.name for f in fields(_encoder_class(name))}
@@ -302,7 +302,7 @@ def _weights_of(text: str, encoder: str) -> str:
     """Pick an encoder's share of --weights: one value for all, or NAME=VALUE,NAME=VALUE."""
     shares = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
     if shares and set(shares) <= set(ENCODERS):
-        return shares.get(encoder, "")
+        return shares.get(encoder.partition(":")[0], "")
     return text
 
 
@@ -461,7 +461,7 @@ def _embed(
             settings.cache_dir,
             data_name=dataset.name,
             data_root=dataset.root,
-            encoder=name,
+            encoder=slug(name),
             pooling=pooling.name,
             fingerprint=fingerprint(facts),
             configuration=facts,

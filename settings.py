@@ -114,7 +114,10 @@ class EmbedFlags:
     precision: Annotated[
         Literal["fp32", "bf16"], flag("--precision", HOW, "bf16: networks faster, about 1 % off.")
     ] = "fp32"
-    compile: Annotated[bool, flag("--compile", HOW, "Compile networks with torch.compile.")] = False
+    backend: Annotated[
+        Literal["torch", "compiled", "openvino", "onnxruntime", "auto"],
+        flag("--backend", HOW, "What runs networks; auto: the fastest installed."),
+    ] = "torch"
     batch_size: Annotated[
         int, flag("--batch-size", HOW, "Clips per forward pass; 0: auto.", min=0)
     ] = 0
@@ -268,7 +271,8 @@ def names_of(text: str, registry: Mapping[str, Any], kind: str) -> list[str]:
     if not names and kind != "pooling":  # no pooling is the encoder's own
         raise UsageError(f"--{kind} {text!r} names none (--list shows all)")
     for name in names:
-        if name not in registry:
+        family, colon, _ = name.partition(":")
+        if family not in registry or (colon and kind != "encoder"):
             close = get_close_matches(name, registry, n=1, cutoff=0.5)
             hint = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(registry)}"
             raise UsageError(f"unknown {kind} {name!r}: {hint} (--list shows all)")
@@ -285,7 +289,7 @@ def set_options(settings: EmbedSettings | Settings, kind: str, name: str) -> dic
             close = get_close_matches(target, known, n=1, cutoff=0.5)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise UsageError(f"--set {text}: {target!r} is no name of --list{hint}")
-        if target in (kind, name):
+        if target in (kind, name.partition(":")[0]):
             options[option] = value_of(value)
     return options
 

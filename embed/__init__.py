@@ -6,7 +6,7 @@ This page is the menu. Adding an encoder is one file and one row in `ENCODERS`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -55,20 +55,26 @@ POOLINGS: dict[str, Row] = {
 }
 
 
+def encoder_row(name: str) -> Row:
+    """Return the row of an encoder; of `hf:MODEL`, the row of `hf` with that model."""
+    family, colon, model = name.partition(":")
+    row = ENCODERS[family]
+    return replace(row, options={**row.options, "model": model}) if colon else row
+
+
 def make_encoder(name: str, **options: Any) -> Encoder:
     """Build the encoder registered as `name`; unknown options are a ValueError."""
-    return _make(ENCODERS, "encoder", name, options)  # type: ignore[no-any-return]
+    return _make(encoder_row(name), "encoder", name, options)  # type: ignore[no-any-return]
 
 
 def make_pooling(name: str, **options: Any) -> Pooling:
     """Build the pooling registered as `name`; unknown options are a ValueError."""
-    return _make(POOLINGS, "pooling", name, options)  # type: ignore[no-any-return]
+    return _make(POOLINGS[name], "pooling", name, options)  # type: ignore[no-any-return]
 
 
-def _make(registry: Mapping[str, Row], kind: str, name: str, options: Mapping[str, Any]) -> Any:
+def _make(row: Row, kind: str, name: str, options: Mapping[str, Any]) -> Any:
     from dataclasses import fields
 
-    row = registry[name]
     cls = row.resolve()
     known = [f.name for f in fields(cls)]
     for option in options:

@@ -41,8 +41,10 @@ class Encoder(ABC):
     batch_size: ClassVar[dict[str, int]] = {"cpu": 8, "cuda": 64}
     """Clips per forward pass where the user does not say, per kind of device."""
 
-    sample_rate: int
-    """Rate of the waveforms that `encode` takes, in Hz."""
+    @property
+    @abstractmethod
+    def sample_rate(self) -> int:
+        """Rate of the waveforms that `encode` takes, in Hz."""
 
     @property
     def min_samples(self) -> int:

@@ -31,7 +31,7 @@ class PretrainedNetwork(Encoder):
 
     weights: str = field(default="", metadata=RUNTIME)
     precision: str = "fp32"
-    compile: bool = False
+    backend: str = "torch"
     offline: bool = field(default=False, metadata=RUNTIME)
 
     registered_name: ClassVar[str]
@@ -100,9 +100,8 @@ def without_tf32() -> Iterator[None]:
 
 
 def ready(network: torch.nn.Module, encoder: PretrainedNetwork) -> Any:
-    """Put a network on the encoder's device, compiled where that was asked for."""
+    """Put a network on the encoder's device."""
     on_cpu = encoder.device == "cpu"
     if on_cpu and encoder.precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         log.warning("this CPU has no bf16 arithmetic: fp32 is several times faster here")
-    network = network.to(encoder.device).eval()
-    return torch.compile(network, options={"freezing": True}) if encoder.compile else network
+    return network.to(encoder.device).eval()
