@@ -144,12 +144,15 @@ def show(store: Store, as_json: AsJson = False) -> None:
 def verify(
     stores: Annotated[list[Path], typer.Argument(help="Stores to verify.")],
     data: DataDir = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Remove wrong rows, for the next run to compute again.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check every row: count, finite, checksums; with --data against the recordings.
 
-    Exit code 1 if a row is damaged, not finite or under a wrong name, or its recording has
-    changed.
+    Exit code 1 if a row is damaged, not finite or under a wrong name and was not removed, or its
+    recording has changed.
     """
     from cache.inspection import verify as verify_store
 
@@ -158,16 +161,23 @@ def verify(
     for path in stores:
         _existing_path(path)
     checked = [verify_store(path, data) for path in stores]
+    removed = [
+        _existing(path).repair() if repair and not each.intact else []
+        for path, each in zip(stores, checked, strict=True)
+    ]
     if as_json:
-        _print_json([{**asdict(each), "intact": each.intact} for each in checked])
+        both = zip(checked, removed, strict=True)
+        _print_json([{**asdict(c), "intact": c.intact, "removed": r} for c, r in both])
     else:
-        for each in checked:
+        for each, gone in zip(checked, removed, strict=True):
             wrong = {kind: n for kind, n in each.counts.items() if n}
             verdict = "[green]intact[/]" if each.intact else "[red]damaged[/]"
             out.print(f"{each.path}: {each.clips:,} clips, {verdict}")
             for kind, n in wrong.items():
                 out.print(f"  {n} {kind.replace('_', ' ')}, first {getattr(each, kind)[0]!r}")
-    if not all(each.intact and not each.counts["changed"] for each in checked):
+            if gone:
+                out.print(f"  removed {len(gone)} rows; the next run computes them again")
+    if not all((repair or each.intact) and not each.counts["changed"] for each in checked):
         raise typer.Exit(FAILED)
 
 

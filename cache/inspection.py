@@ -58,7 +58,9 @@ class Verification:
 
     @property
     def intact(self) -> bool:
-        return not any(self.counts[kind] for kind in ("damaged", "not_finite", "misnamed"))
+        from cache.store import WRONG
+
+        return not any(self.counts[kind] for kind in WRONG)
 
     @property
     def current(self) -> bool:

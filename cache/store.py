@@ -53,7 +53,8 @@ ROW_OVERHEAD = 200
 STALE_S = 3600.0
 """A temporary file this old belongs to nobody any more."""
 
-FAULTS = ("damaged", "not_finite", "zero", "misnamed")
+WRONG = ("damaged", "not_finite", "misnamed")
+FAULTS = (*WRONG, "zero")
 
 _COLUMNS = ("key_hashes", "sizes", "mtimes", "sha256", "checksums")
 
@@ -437,11 +438,10 @@ class EmbeddingStore:
         `mtimes` are new modification times, by position; those of other rows are then unknown.
         """
         with _Reader(self) as reader:
-            index = reader.index
-            order = np.sort(index.order)
+            order = np.sort(reader.index.order)
             if dropped:
-                at = index.find(dropped)
-                order = np.setdiff1d(order, at[at >= 0])
+                gone = frozenset(dropped)
+                order = order[[name not in gone for name in reader.names(order)]]
             identity = reader.identity
             identity = replace(
                 identity,
@@ -462,6 +462,16 @@ class EmbeddingStore:
                 self._remove_parts(self._rewrite(keys))
             except OSError as error:
                 raise _explained(error, self.path, "nothing was removed") from error
+
+    def repair(self) -> list[str]:
+        """Remove the rows that `faults` calls wrong; return their keys, to be computed again."""
+        with self.lock():
+            self._remove_merged_parts()
+            faults = self.faults()
+            wrong = sorted({key for kind in WRONG for key in faults[kind]})
+            if wrong:
+                self.drop(wrong)
+            return wrong
 
     def convert(self, dtype: str) -> None:
         """Rewrite the store as float32 or float16; float16 keeps about three digits."""
@@ -1032,7 +1042,8 @@ class _Reader:
                 raise OSError(
                     errno.EIO,
                     f"the vector of {name!r} is damaged (its checksum does not fit); "
-                    "`python -m cache verify` lists all of them",
+                    f"`python -m cache verify {self._store.path} --repair` removes all of them, "
+                    "and the next run computes them again",
                     str(self._store.path),
                 )
         return right

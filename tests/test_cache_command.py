@@ -127,6 +127,23 @@ def test_verify_names_what_is_wrong(cache, store, recordings):
     assert facts["absent"] == [KEYS[9], "other.wav"] or facts["absent"] == ["other.wav", KEYS[9]]
 
 
+def test_repair_removes_the_wrong_rows_alone_and_they_are_missing_again(cache, store):
+    with h5py.File(store.path, "r+") as file:
+        file["embeddings"][5, 0] += 1e-3
+        file["embeddings"][6] = np.nan
+        file["filenames"][7] = "other.wav"
+    with pytest.raises(OSError, match=r"is damaged .* verify .*--repair"):
+        store.read(KEYS[:7])
+
+    repaired = cache("verify", store.path, "--repair", "--json")
+
+    assert repaired.code == 0
+    assert repaired.json[0]["removed"] == [KEYS[5], KEYS[6], "other.wav"]
+    assert sorted(store.keys()) == sorted({*KEYS} - {*KEYS[5:8]})
+    assert store.read(KEYS[:5]).shape == (5, 6)
+    assert "27 clips, intact" in cache("verify", store.path).out
+
+
 def test_verify_refuses_a_truncated_store(cache, store):
     store.path.write_bytes(store.path.read_bytes()[:3000])
 
