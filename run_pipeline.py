@@ -259,6 +259,20 @@ def _refusal(settings: Settings, made: Combination, imported: Import | None) -> 
     return ""
 
 
+def _unused(settings: Settings, combinations: Sequence[Combination]) -> Iterator[str]:
+    """Name the flags that change nothing in this run; those of a preset are not the user's."""
+    preset = SYSTEMS.get(settings.system)
+    names = {"encoder", "pooling", "detector"}
+    for made in combinations:
+        names |= {made.encoder.partition(":")[0], made.pooling, made.detector}
+    for text in settings.set:
+        target, _, _ = assignment("--set", text)
+        if target not in names and not (preset and text in preset.set):
+            yield f"--set {text}: {target} is not in this run"
+    if settings.embeddings and not preset and settings.encoder != Settings.encoder:
+        yield f"--encoder {settings.encoder}: the vectors are those of --embeddings"
+
+
 def _swept(settings: Settings, detector: str) -> list[tuple[tuple[str, Any], ...]]:
     """List the option values that --sweep gives a detector, each with each."""
     axes = []
@@ -692,6 +706,8 @@ def _whole_job(settings: Settings) -> int:
     """Embed, judge, report; return the exit code."""
     imported = _import(settings) if settings.embeddings else None
     combinations, refused = _combinations(settings, imported)
+    for reason in _unused(settings, [*combinations, *(each.combination for each in refused)]):
+        say("unused", reason, "yellow")
     if imported:
         dataset, names = _imported_clips(settings, imported)
     else:

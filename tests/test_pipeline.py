@@ -311,6 +311,19 @@ def test_what_cannot_be_meant_is_one_line_and_exit_2(pipeline, recordings, argum
     assert not Path("runs").exists()
 
 
+def test_flags_that_change_nothing_are_said(pipeline, recordings):
+    run = pipeline("--set", "knn.k=3", "--set", "encoder.n_mels=128")
+    assert "unused: --set knn.k=3: knn is not in this run" in run.err
+    assert "n_mels" not in run.err
+
+    imported = theirs(recordings)
+    run = pipeline("--embeddings", imported, "--data", "dev_data", "--encoder", "ast")
+    assert (run.code, "unused: --encoder ast: the vectors are those of" in run.err) == (0, True)
+
+    run = pipeline("--embeddings", imported, "--data", "dev_data", "--system", "ast-mlp")
+    assert "unused" not in run.err
+
+
 def test_without_data_the_error_names_the_ways(pipeline):
     done = pipeline()
 
