@@ -38,6 +38,7 @@ class Weights:
     encoder: str
     files: tuple[RemoteFile, ...]
     """The tensors first; a file of settings may follow."""
+    trained_on: str
     licence: str
     citation: str
     elsewhere: tuple[str, ...] = ()
@@ -100,6 +101,7 @@ WEIGHTS: dict[str, Weights] = {
             ),
         ),
         elsewhere=("~/panns_data",),
+        trained_on="AudioSet, 527 sounds (supervised)",
         licence="CC-BY-4.0",
         citation=(
             'Kong et al., "PANNs: large-scale pretrained audio neural networks for audio pattern '
@@ -128,6 +130,7 @@ WEIGHTS: dict[str, Weights] = {
                 ),
             },
         ),
+        trained_on="ImageNet, then AudioSet, 527 sounds (supervised)",
         licence="BSD-3-Clause",
         citation=(
             'Gong, Chung and Glass, "AST: Audio Spectrogram Transformer", Interspeech 2021, '
