@@ -11,7 +11,14 @@ import typer
 
 from embed import ENCODERS, POOLINGS
 from embed.download import megabytes
-from embed.weights import WEIGHTS, Weights, find_published, published, weights_folder
+from embed.weights import (
+    WEIGHTS,
+    Weights,
+    find_published,
+    published,
+    verified_identity,
+    weights_folder,
+)
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 weights = typer.Typer(no_args_is_help=True, help="Published weights: list, fetch, verify, path.")
@@ -26,10 +33,11 @@ def list_weights() -> None:
     """List what can be fetched, from where, and whether it is here."""
     for row in WEIGHTS.values():
         found = find_published(row)
-        size = megabytes(sum(file.size for file in row.files))
+        size = row.files[0].about_size or megabytes(sum(file.size for file in row.files))
         print(f"{row.encoder}: {size}, {row.licence}, {found or 'not on this machine'}")
         for file in row.files:
-            print(f"  {file.name}, {megabytes(file.size)}, {file.hash}")
+            size = file.about_size or megabytes(file.size)
+            print(f"  {file.name}, {size}, {file.hash or 'hash recorded when first fetched'}")
             for url in file.urls:
                 print(f"    {url}")
         print(f"  {row.citation}")
@@ -48,6 +56,8 @@ def verify(names: Names = None) -> None:
     missing = []
     for row in _rows(names):
         found = find_published(row)
+        if found is not None:
+            verified_identity(row, found)
         print(f"{row.encoder}: {'ok' if found else 'missing or damaged'}, {found or _home(row)}")
         missing += [] if found else [row.encoder]
     if missing:

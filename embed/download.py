@@ -42,7 +42,7 @@ class RemoteFile:
     urls: tuple[str, ...]
     """Tried in turn; `doi:<doi>/<file>` is looked up in the archive that the DOI names."""
     hash: str
-    """`<algorithm>:<hex digest>`, as pooch writes it."""
+    """`<algorithm>:<hex digest>`, as pooch writes it; "" where the publisher states none."""
     size: int = 0
     """In bytes; 0 where it is not known."""
     about_size: str = ""
@@ -55,11 +55,13 @@ class RemoteFile:
 
 
 def is_intact(file: RemoteFile, path: Path) -> bool:
-    """Say whether `path` holds exactly the bytes of `file`."""
+    """Say whether `path` holds exactly the bytes of `file`, as far as they are known."""
     from pooch import file_hash
 
     if not path.is_file() or (file.size and path.stat().st_size != file.size):
         return False
+    if not file.hash:
+        return True
     algorithm, digest = file.hash.split(":")
     return bool(file_hash(str(path), alg=algorithm) == digest)
 

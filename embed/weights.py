@@ -7,6 +7,7 @@ disk; `read_tensors` reads one.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from embed.download import (
     reachable,
     unobtainable,
 )
+from embed.first_seen import verify_first_seen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +31,15 @@ RANDOM = "random"
 RANDOM_WARNING = "random weights: these scores say nothing about the encoder"
 
 HUB = "https://huggingface.co"
+
+SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
+TENSORS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""What holds a folder's tensors; the first that is there is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +71,11 @@ class Weights:
         hashes = {file.name: file.hash.removeprefix("sha256:") for file in self.files}
         return _identity_of(hashes) if self.is_folder else hashes[self.files[0].name]
 
+    @property
+    def source(self) -> str:
+        """The repository and its revision, for people and for `first_seen`."""
+        return f"hf:{self.repository}@{self.revision}"
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -69,15 +85,20 @@ class Checkpoint:
     sha256: str
 
 
-def _on_the_hub(
-    repository: str, revision: str, files: Mapping[str, tuple[int, str]]
+def on_the_hub(
+    repository: str, revision: str, files: Mapping[str, tuple[int | str, str]]
 ) -> tuple[RemoteFile, ...]:
+    """List files of a repository: name to size and sha256, "" where none is stated.
+
+    A size that is not known to the byte is a text for people.
+    """
     return tuple(
         RemoteFile(
             name=name,
             urls=(f"{HUB}/{repository}/resolve/{revision}/{name}",),
-            size=size,
-            hash=f"sha256:{sha256}",
+            size=size if isinstance(size, int) else 0,
+            about_size=size if isinstance(size, str) else "",
+            hash=f"sha256:{sha256}" if sha256 else "",
         )
         for name, (size, sha256) in files.items()
     )
@@ -85,6 +106,10 @@ def _on_the_hub(
 
 AST_REPOSITORY = "MIT/ast-finetuned-audioset-10-10-0.4593"
 AST_REVISION = "f826b80d28226b62986cc218e5cec390b1096902"
+WAV2VEC2_REPOSITORY = "facebook/wav2vec2-base"
+WAV2VEC2_REVISION = "0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8"
+RESNET50_REPOSITORY = "microsoft/resnet-50"
+RESNET50_REVISION = "34c2154c194f829b11125337b98c8f5f9965ff19"
 
 WEIGHTS: dict[str, Weights] = {
     "panns": Weights(
@@ -112,7 +137,7 @@ WEIGHTS: dict[str, Weights] = {
         encoder="ast",
         repository=AST_REPOSITORY,
         revision=AST_REVISION,
-        files=_on_the_hub(
+        files=on_the_hub(
             AST_REPOSITORY,
             AST_REVISION,
             {
@@ -137,6 +162,51 @@ WEIGHTS: dict[str, Weights] = {
             "doi:10.21437/Interspeech.2021-698"
         ),
     ),
+    "wav2vec2": Weights(
+        encoder="wav2vec2",
+        repository=WAV2VEC2_REPOSITORY,
+        revision=WAV2VEC2_REVISION,
+        files=on_the_hub(
+            WAV2VEC2_REPOSITORY,
+            WAV2VEC2_REVISION,
+            {
+                "pytorch_model.bin": (
+                    380_267_417,
+                    "3249fe98bfc62fcbc26067f724716a6ec49d12c4728a2af1df659013905dff21",
+                ),
+                "config.json": (
+                    1_842,
+                    "4937977e24d12d1bba70cdce8709c3c04807a8e4ae8ddac4229c48c436ae99ae",
+                ),
+                "preprocessor_config.json": (
+                    159,
+                    "b225d617c025463b9e157e06afea8b90dc7078fc70b013c533328423e0486b4a",
+                ),
+            },
+        ),
+        trained_on="LibriSpeech, 960 h of speech (self-supervised)",
+        licence="Apache-2.0",
+        citation=(
+            'Baevski et al., "wav2vec 2.0: a framework for self-supervised learning of speech '
+            'representations", NeurIPS 2020, arXiv:2006.11477'
+        ),
+    ),
+    "resnet50": Weights(
+        encoder="resnet50",
+        repository=RESNET50_REPOSITORY,
+        revision=RESNET50_REVISION,
+        files=on_the_hub(  # the hub states no hashes that could be looked up here
+            RESNET50_REPOSITORY,
+            RESNET50_REVISION,
+            {"model.safetensors": ("about 102 MB", ""), "config.json": ("about 70 kB", "")},
+        ),
+        trained_on="ImageNet-1k, 1000 kinds of photographs (supervised)",
+        licence="Apache-2.0",
+        citation=(
+            'He et al., "Deep residual learning for image recognition", CVPR 2016, '
+            "doi:10.1109/CVPR.2016.90"
+        ),
+    ),
 }
 
 
@@ -155,36 +225,71 @@ def is_offline(offline: bool = False) -> bool:
 def find_checkpoint(option: str, weights: Weights, *, offline: bool = False) -> Checkpoint:
     """Return the user's checkpoint, or the published one where `option` is empty."""
     if not option:
-        return Checkpoint(published(weights, offline=offline), weights.identity)
+        path = published(weights, offline=offline)
+        return Checkpoint(path, verified_identity(weights, path))
     path = Path(option).expanduser()
     if not path.exists():
         raise FileNotFoundError(
             f"No checkpoint at {path}: --weights takes a checkpoint file, a save_pretrained "
             f"folder or {RANDOM!r}"
         )
-    if path.name == "model.safetensors" and (path.parent / "config.json").is_file():
+    if path.name in TENSORS and (path.parent / "config.json").is_file():
         path = path.parent  # its settings belong to it
     if path.is_dir() and not weights.is_folder:
         raise ValueError(f"{path} is a folder; {weights.encoder} takes a checkpoint file")
     return Checkpoint(path, identity(path))
 
 
+def verified_identity(weights: Weights, path: Path) -> str:
+    """Return `identity(path)` of a published checkpoint whose stated hashes are verified.
+
+    Files without a stated hash are compared with what the same revision gave the first time.
+    """
+    if all(file.hash for file in weights.files):
+        return weights.identity
+    hashes = {file.name: _sha256(path / file.name) for file in weights.files}
+    for name, sha256 in hashes.items():
+        verify_first_seen(f"{weights.source}/{name}", sha256, path / name)
+    return _identity_of(hashes)
+
+
 def identity(path: Path) -> str:
     """Hash a checkpoint's content: a file's sha256; of a folder, the sha256 of its sha256sums.
 
     For a folder this is `sha256sum config.json model.safetensors preprocessor_config.json |
-    sha256sum` (of those that are there).
+    sha256sum` (of those that are there; all shards of the tensors, sorted by name).
     """
     if path.is_file():
         return _sha256(path)
-    names = ("config.json", "model.safetensors", "preprocessor_config.json")
-    files = [path / name for name in names if (path / name).is_file()]
-    if not (path / "model.safetensors").is_file() or not (path / "config.json").is_file():
+    files = checkpoint_files(path)
+    found = [file.name for file in files]
+    if "config.json" not in found or not set(found) - set(SETTINGS):
         raise ValueError(
             f"{path} is not a save_pretrained folder: expected config.json and model.safetensors, "
-            f"found {', '.join(f.name for f in files) or 'neither'}"
+            f"found {', '.join(found) or 'neither'}"
         )
     return _identity_of({file.name: _sha256(file) for file in files})
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """List what decides a `save_pretrained` folder's vectors: settings, index, tensors."""
+    tensors = next((name for name in TENSORS if (folder / name).is_file()), "")
+    files = [folder / name for name in SETTINGS if (folder / name).is_file()]
+    if tensors.endswith(".json"):
+        files += [folder / name for name in shards(folder / tensors)]
+    return sorted([*files, folder / tensors] if tensors else files)
+
+
+def shards(index: Path) -> list[str]:
+    """List the files among which an index distributes the tensors; they lie beside it."""
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index} is not an index of tensor files ({error})") from error
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise ValueError(f"{index} names {name!r}, expected the name of a file beside it")
+    return names
 
 
 def _identity_of(hashes: Mapping[str, str]) -> str:
@@ -274,7 +379,8 @@ def _from_hub(weights: Weights, folder: Path, *, offline: bool, hint: str) -> Pa
             path.resolve().unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             raise DownloadError(
-                f"{file.name} from {file.page} has another hash than {file.hash}, twice; "
+                f"{file.name} from {file.page} has another "
+                f"{f'hash than {file.hash}' if file.hash else f'size than {file.size:,}'}, twice; "
                 f"nothing was kept. Try again later, or put a good copy at {folder}"
             )
     return snapshot
