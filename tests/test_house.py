@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("embed", "cache", "detect")
 TOP = {"run_folder", "run_pipeline", "screen", "settings", "systems"}
 HEAVY = {"torch", "sklearn", "librosa", "transformers", "scipy", "h5py", "matplotlib", "joblib"}
+HEAVY |= {"tensorflow", "tensorflow_hub", "openvino", "onnxruntime"}
 
 
 def imported(path: Path) -> set[str]:
