@@ -36,6 +36,9 @@ ENCODERS: dict[str, Row] = {
         "embed.spectrogram_transformer:SpectrogramTransformer",
         "Audio Spectrogram Transformer trained on AudioSet, 16 kHz, 768-d",
     ),
+    "wav2vec2": Row(
+        "embed.wav2vec2:Wav2Vec2", "wav2vec 2.0 base trained on speech, 16 kHz, 768-d per 20 ms"
+    ),
 }
 
 POOLINGS: dict[str, Row] = {

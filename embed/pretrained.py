@@ -41,7 +41,7 @@ class PretrainedNetwork(Encoder):
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        if self.sample_rate != self.native_rate:
+        if "sample_rate" in self.__dataclass_fields__ and self.sample_rate != self.native_rate:
             raise ValueError(
                 f"{self.registered_name} was trained at {self.native_rate} Hz and takes no other "
                 f"sample_rate, got {self.sample_rate}; clips are resampled to it"
