@@ -261,7 +261,7 @@ class Block(nn.Module):
             query = functional.linear(x[:, :n_kept], weight[:d], None if bias is None else bias[:d])
             rest = functional.linear(x, weight[d:], None if bias is None else bias[d:])
             key, value = torch.split(rest, d, dim=2)
-        n, n_heads = len(x), self.n_heads
+        n, n_heads = x.shape[0], self.n_heads
         query, key, value = (
             part.view(n, -1, n_heads, d // n_heads).transpose(1, 2) for part in (query, key, value)
         )
@@ -305,7 +305,7 @@ class Network(nn.Module):
         """Return the tokens before the first layer, `(n, n_tokens, d)`."""
         image = log_mel.to(self.dtype).unsqueeze(1).transpose(2, 3)  # (n, 1, n_mels, max_length)
         patches = self.patches(image).flatten(2).transpose(1, 2)
-        whole = self.whole.expand(len(log_mel), -1, -1)
+        whole = self.whole.expand(log_mel.shape[0], -1, -1)
         return torch.cat([whole, patches + self.position], dim=1)
 
     def forward(self, log_mel: Tensor, n_kept: int) -> Tensor:
