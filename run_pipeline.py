@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from detect import DETECTORS, detector_options
+from detect import DETECTORS, check_detector
 from embed import ENCODERS, POOLINGS, encoder_row, make_encoder, make_pooling
 from run_folder import RunFolder, slug, version_here
 from screen import messages, progress, results_screen, say
@@ -240,9 +240,11 @@ def _natural_pooling(encoder: str, detector: str, imported: Import | None) -> st
 def _refusal(settings: Settings, made: Combination, imported: Import | None) -> str:
     """Say why its three parts do not go together, or "" where they do."""
     detector = made.detector
-    for option in {**set_options(settings, "detector", detector), **dict(made.options)}:
-        if option not in (known := detector_options(detector)):
-            raise UsageError(f"{detector} has no option {option!r}; it has {', '.join(known)}")
+    if options := {**set_options(settings, "detector", detector), **dict(made.options)}:
+        try:
+            check_detector(detector, options)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
     gives = {"frames": "sequences", "bands": "bands"}.get(made.pooling, "vectors")
     takes = DETECTORS[detector].takes
     if gives != takes:
@@ -295,19 +297,26 @@ def _make_encoder(settings: EmbedSettings | Settings, name: str, device: str) ->
         "backend": settings.backend,
         "offline": settings.offline,
     }
-    own = {f.name for f in fields(_encoder_class(name))}
+    from detect.options import check_options
+
+    cls = _encoder_class(name)
+    own = {f.name for f in fields(cls)}
     options = {k: v for k, v in flags.items() if k in own}
+    options |= set_options(settings, "encoder", name)
     try:
-        return make_encoder(
-            name, device=device, **{**options, **set_options(settings, "encoder", name)}
-        )
+        check_options(cls, options, name)
+        return make_encoder(name, device=device, **options)
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from None
 
 
 def _make_pooling(settings: EmbedSettings | Settings, name: str) -> Pooling:
+    from detect.options import check_options
+
+    options = set_options(settings, "pooling", name)
     try:
-        return make_pooling(name, **set_options(settings, "pooling", name))
+        check_options(POOLINGS[name].resolve(), options, name)
+        return make_pooling(name, **options)
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from None
 

@@ -178,12 +178,24 @@ DETECTORS: dict[str, Row] = {
 
 def detector_options(name: str) -> tuple[str, ...]:
     """Name the options that `make_detector(name, ...)` accepts."""
-    from inspect import signature
+    from detect.options import option_names
 
-    fixed = {"network"} if "network" in DETECTORS[name].options else set()
-    not_options = {"self", "random_state", "on_epoch", "novelty", *fixed}
-    names = signature(DETECTORS[name].resolve().__init__).parameters
-    return tuple(option for option in names if option not in not_options)
+    row = DETECTORS[name]
+    fixed = {"network"} if "network" in row.options else set()
+    return tuple(option for option in option_names(row.resolve()) if option not in fixed)
+
+
+def check_detector(name: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for the first option that the detector has not, or that cannot be so."""
+    from detect.options import check_options
+
+    known = detector_options(name)
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"detector {name!r} has no option {option!r}; it has {', '.join(known) or 'none'}"
+            )
+    check_options(DETECTORS[name].resolve(), options, name)
 
 
 def make_detector(
@@ -192,7 +204,7 @@ def make_detector(
     """Build a fresh detector, its scaler in front of it.
 
     `scaler` is "standard" or "none"; None means what the detector's row says. Unknown options
-    are a ValueError.
+    and values that an option cannot have are a ValueError.
     """
     from inspect import signature
 
@@ -202,13 +214,8 @@ def make_detector(
 
     if scaler not in ("standard", "none", None):
         raise ValueError(f"There is no scaler {scaler!r}; it is standard or none")
+    check_detector(name, options)
     row = DETECTORS[name]
-    known = detector_options(name)
-    for option in options:
-        if option not in known:
-            raise ValueError(
-                f"detector {name!r} has no option {option!r}; it has {', '.join(known) or 'none'}"
-            )
     cls = row.resolve()
     if "random_state" in signature(cls.__init__).parameters:
         options["random_state"] = seed

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from detect import networks
+from detect.options import Count, Positive, check_own_options
 from detect.training import Epoch, seeded, train
 
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {"mlp": networks.mlp, "unet": networks.unet}
@@ -38,10 +39,10 @@ class Autoencoder(BaseEstimator):  # type: ignore[misc]
         self,
         network: str | Callable[[int], nn.Module] = "mlp",
         *,
-        epochs: int = 500,
-        batch_size: int = 32,
-        learning_rate: float = 1e-3,
-        patience: int = 20,
+        epochs: Count = 500,
+        batch_size: Count = 32,
+        learning_rate: Positive = 1e-3,
+        patience: Count = 20,
         random_state: int | None = 0,
         on_epoch: Callable[[Epoch], None] | None = None,
     ) -> None:
@@ -55,6 +56,7 @@ class Autoencoder(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Train on normal clips X (n_clips, dim); a tenth of them decides when to stop."""
+        check_own_options(self)
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         seed = seed_of(self.random_state)
         clips = torch.tensor(X, dtype=torch.float32)

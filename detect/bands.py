@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from detect.distance import Array
+from detect.options import Count, check_own_options
 
 
 class BandKNN(BaseEstimator):  # type: ignore[misc]
@@ -19,16 +20,13 @@ class BandKNN(BaseEstimator):  # type: ignore[misc]
     clips may differ from band to band.
     """
 
-    def __init__(self, k: int = 1, *, over_bands: str = "mean") -> None:
+    def __init__(self, k: Count = 1, *, over_bands: Literal["mean", "max"] = "mean") -> None:
         self.k = k
         self.over_bands = over_bands
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Keep the bands of normal clips X (n, n_bands, dim)."""
-        if self.k < 1:
-            raise ValueError(f"k is at least 1; got {self.k}")
-        if self.over_bands not in ("mean", "max"):
-            raise ValueError(f"over_bands is mean or max; got {self.over_bands!r}")
+        check_own_options(self)
         self.bands_ = _directions(X)
         self.k_ = min(self.k, len(X))
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from scipy.linalg import cho_factor, solve_triangular
 from sklearn.base import BaseEstimator
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.utils.validation import check_is_fitted, validate_data
+
+from detect.options import Count, check_own_options
 
 Array = NDArray[np.float64]
 SCORED_AT_ONCE = 4096
@@ -99,11 +101,11 @@ class KNN(BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        k: int = 5,
+        k: Count = 5,
         *,
-        metric: str = "euclidean",
-        normalize: str = "none",
-        density_k: int = 16,
+        metric: Literal["euclidean", "cosine"] = "euclidean",
+        normalize: Literal["none", "ldn", "varmin"] = "none",
+        density_k: Count = 16,
     ) -> None:
         self.k = k
         self.metric = metric
@@ -112,10 +114,7 @@ class KNN(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Keep normal clips X (n, dim)."""
-        if self.k < 1 or self.density_k < 1:
-            raise ValueError(f"k and density_k are at least 1; got {self.k}, {self.density_k}")
-        _refuse_other("metric", self.metric, ("euclidean", "cosine"))
-        _refuse_other("normalize", self.normalize, ("none", "ldn", "varmin"))
+        check_own_options(self)
         alone = self.normalize == "none"
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=1 if alone else 2)
         self.clips_ = self._on_sphere(X)
@@ -202,7 +201,7 @@ def all_distances(X: Array, clips: Array) -> Array:
 class LOF(LocalOutlierFactor):  # type: ignore[misc]
     """Local outlier factor of new clips; k is no more than there are other training clips."""
 
-    def __init__(self, n_neighbors: int = 20) -> None:
+    def __init__(self, n_neighbors: Count = 20) -> None:
         super().__init__(n_neighbors=n_neighbors, novelty=True)
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
@@ -216,8 +215,3 @@ class LOF(LocalOutlierFactor):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = False
         return tags
-
-
-def _refuse_other(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{option} is one of {', '.join(choices)}; got {value!r}")

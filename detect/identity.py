@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from detect.autoencoder import seed_of
 from detect.distance import Array, Mahalanobis
+from detect.options import Count, Positive, check_own_options
 from detect.training import Epoch, seeded, train
 
 HIDDEN = 128
@@ -37,11 +38,11 @@ class IDClassifier(BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        network: str = "logistic",
+        network: Literal["logistic", "mlp"] = "logistic",
         *,
-        rate_by: str = "probability",
-        epochs: int = 500,
-        learning_rate: float = 1e-3,
+        rate_by: Literal["probability", "mahalanobis"] = "probability",
+        epochs: Count = 500,
+        learning_rate: Positive = 1e-3,
         random_state: int | None = 0,
         on_epoch: Callable[[Epoch], None] | None = None,
     ) -> None:
@@ -54,10 +55,7 @@ class IDClassifier(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: NDArray[Any], y: NDArray[Any]) -> Self:
         """Learn from normal clips X (n, dim) of the machine IDs y (n,)."""
-        if self.network not in ("logistic", "mlp"):
-            raise ValueError(f"network is logistic or mlp; got {self.network!r}")
-        if self.rate_by not in ("probability", "mahalanobis"):
-            raise ValueError(f"rate_by is probability or mahalanobis; got {self.rate_by!r}")
+        check_own_options(self)
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None: the machine IDs")
         X, y = validate_data(self, X, y, dtype=np.float64)

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from detect.networks import MLP, VAE, drawn
+from detect.options import Count, CountOrZero, Dropout, NotNegative
 from detect.sequences import SequenceDetector, Sequences, lengths
 from detect.stacked_frames import negative_elbo
 
@@ -38,13 +39,11 @@ class ImageDetector(SequenceDetector, ABC):
     takes all frames, and then clips have to be equally long.
     """
 
-    n_frames: int = 0
-    start: str = "first"
+    n_frames: CountOrZero = 0
+    start: Literal["first", "centre"] = "first"
 
     def _learn_shape(self, X: Sequences) -> None:
         super()._learn_shape(X)
-        if self.start not in ("first", "centre"):
-            raise ValueError(f"start is first or centre; got {self.start!r}")
         self.n_frames_ = self.n_frames or int(lengths(X).max())
 
     def _chosen(self, X: Sequences) -> Sequences:
@@ -74,7 +73,7 @@ class ImageDetector(SequenceDetector, ABC):
 class FlattenedAE(ImageDetector):
     """All numbers of the image as one vector, dense network down `hidden` and back."""
 
-    hidden: tuple[int, ...] = (512, 256, 64)
+    hidden: tuple[Count, ...] = (512, 256, 64)
 
     def _network(self, clips: Tensor) -> nn.Module:
         shape = clips.shape[1:]
@@ -90,8 +89,8 @@ class VariationalImages(ImageDetector, ABC):
     mean squared error + 2 beta KL / dim; see docs/systems.md for what a strong beta does.
     """
 
-    beta: float = 1.0
-    rate_by: str = "reconstruction"
+    beta: NotNegative = 1.0
+    rate_by: Literal["reconstruction", "elbo"] = "reconstruction"
 
     def _loss(self, network: nn.Module, batch: Tensor) -> Tensor:
         return negative_elbo(network, batch, self.beta)
@@ -104,19 +103,14 @@ class VariationalImages(ImageDetector, ABC):
     def _rebuilt(self, images: Tensor) -> Tensor:
         return self.network_(images)[0]  # type: ignore[no-any-return]
 
-    def _learn_shape(self, X: Sequences) -> None:
-        super()._learn_shape(X)
-        if self.rate_by not in ("reconstruction", "elbo"):
-            raise ValueError(f"rate_by is reconstruction or elbo; got {self.rate_by!r}")
-
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FlattenedVAE(VariationalImages):
     """Dense variational autoencoder of all numbers of the image."""
 
-    hidden: tuple[int, ...] = (512, 256)
-    latent: int = 8
-    beta: float = 0.001
+    hidden: tuple[Count, ...] = (512, 256)
+    latent: Count = 8
+    beta: NotNegative = 0.001
 
     def _network(self, clips: Tensor) -> nn.Module:
         return FlatImages(VAE(clips[0].numel(), self.hidden, self.latent))
@@ -138,9 +132,9 @@ class FlatImages(nn.Module):
 class ConvVAE(VariationalImages):
     """Three stride-2 convolutions, a few latent numbers, and back."""
 
-    widths: tuple[int, ...] = (32, 64, 128)
-    latent: int = 8
-    beta: float = 0.1
+    widths: tuple[Count, ...] = (32, 64, 128)
+    latent: Count = 8
+    beta: NotNegative = 0.1
 
     def _network(self, clips: Tensor) -> nn.Module:
         return ConvVAENetwork(clips.shape[1:], self.widths, self.latent)
@@ -175,7 +169,7 @@ class ConvVAENetwork(nn.Module):
 class StridedConvAE(ImageDetector):
     """Three stride-2 convolutions and back to a sigmoid."""
 
-    widths: tuple[int, ...] = (32, 64, 128)
+    widths: tuple[Count, ...] = (32, 64, 128)
 
     unit_range: ClassVar[bool] = True
 
@@ -188,9 +182,9 @@ class StridedConvAE(ImageDetector):
 class PooledConvAE(ImageDetector):
     """Convolution, BatchNorm, max-pooling, three times; upsampling back to a sigmoid."""
 
-    epochs: int = 15
-    patience: int = 5
-    widths: tuple[int, ...] = (32, 64, 128)
+    epochs: Count = 15
+    patience: Count = 5
+    widths: tuple[Count, ...] = (32, 64, 128)
 
     unit_range: ClassVar[bool] = True
 
@@ -263,11 +257,11 @@ class SVDDAutoencoder(ImageDetector):
     has no bias terms; and latent numbers or scores that no longer vary are a CollapsedError.
     """
 
-    widths: tuple[int, ...] = (32, 64, 128, 256)
-    dropout: tuple[float, ...] = (0.0, 0.2, 0.3, 0.3)
-    latent: int = 40
-    svdd: float = 0.1
-    l2: float = 0.0
+    widths: tuple[Count, ...] = (32, 64, 128, 256)
+    dropout: tuple[Dropout, ...] = (0.0, 0.2, 0.3, 0.3)
+    latent: Count = 40
+    svdd: NotNegative = 0.1
+    l2: NotNegative = 0.0
     skips: bool = False
     batchnorm: bool = False
 
@@ -402,7 +396,7 @@ class ResNetAutoencoder(ImageDetector):
     """
 
     weights: str = ""
-    widths: tuple[int, ...] = (256, 128, 64, 32, 16)
+    widths: tuple[Count, ...] = (256, 128, 64, 32, 16)
 
     unit_range: ClassVar[bool] = True
 

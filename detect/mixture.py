@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.utils.validation import check_is_fitted, validate_data
+
+from detect.options import Count, Positive, check_own_options
 
 Array = NDArray[np.float64]
 
@@ -27,11 +29,11 @@ class GMM(BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: Count = 2,
         *,
-        reg_covar: float = 1e-3,
-        max_iter: int = 100,
-        rate_by: str = "mixture",
+        reg_covar: Positive = 1e-3,
+        max_iter: Count = 100,
+        rate_by: Literal["mixture", "nearest"] = "mixture",
         random_state: int | None = 0,
     ) -> None:
         self.n_components = n_components
@@ -42,8 +44,7 @@ class GMM(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Fit the mixture to normal clips X (n, dim)."""
-        if self.rate_by not in ("mixture", "nearest"):
-            raise ValueError(f"rate_by is mixture or nearest; got {self.rate_by!r}")
+        check_own_options(self)
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         n, dim = X.shape
         self.location_ = X.mean(axis=0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import svm
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
+
+from detect.options import Positive, Share, check_own_options
 
 Array = NDArray[np.float64]
 SCORED_AT_ONCE = 4096
@@ -21,13 +23,20 @@ class OneClassSVM(BaseEstimator):  # type: ignore[misc]
     `gamma` is a number, "scale" (1 / (dim * variance of X)) or "auto" (1 / dim).
     """
 
-    def __init__(self, nu: float = 0.5, *, gamma: float | str = "scale", tol: float = 1e-3) -> None:
+    def __init__(
+        self,
+        nu: Share = 0.5,
+        *,
+        gamma: Literal["scale", "auto"] | Positive = "scale",
+        tol: Positive = 1e-3,
+    ) -> None:
         self.nu = nu
         self.gamma = gamma
         self.tol = tol
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Learn the region of normal clips X (n, dim)."""
+        check_own_options(self)
         X = validate_data(self, X, dtype=np.float64)
         self.gamma_ = self._gamma(X)
         machine = svm.OneClassSVM(kernel="precomputed", nu=self.nu, tol=self.tol)
@@ -58,16 +67,17 @@ class OneClassSVM(BaseEstimator):  # type: ignore[misc]
             return float(1 / (X.shape[1] * variance)) if variance > 0 else 1.0
         if self.gamma == "auto":
             return 1.0 / int(X.shape[1])
-        if isinstance(self.gamma, str) or not self.gamma > 0:
-            raise ValueError(f"gamma is scale, auto or a positive number; got {self.gamma!r}")
         return float(self.gamma)
 
 
 def rbf_kernel(A: Array, B: Array, gamma: float) -> Array:
     """Compute exp(-gamma |a - b|^2) for every pair; (n_a, n_b)."""
+    import torch
+
     kernel = A @ B.T  # where B is A, numpy computes one half
     kernel *= 2 * gamma
     kernel -= gamma * np.einsum("ij,ij->i", A, A)[:, None]
     kernel -= gamma * np.einsum("ij,ij->i", B, B)
     np.minimum(kernel, 0, out=kernel)
-    return np.exp(kernel, out=kernel)
+    torch.from_numpy(kernel).exp_()  # numpy's takes three times as long without AVX-512
+    return kernel

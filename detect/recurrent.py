@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from detect.options import Count
 from detect.sequences import SequenceDetector
 from detect.training import Examples, Windows
 
@@ -59,10 +60,10 @@ class LSTMAutoencoder(nn.Module):
 class LSTMPredictor(SequenceDetector):
     """Mean squared error of the next frame, predicted from the `frames` before it."""
 
-    epochs: int = 10
-    frames: int = 10
-    hidden: int = 256
-    layers: int = 2
+    epochs: Count = 10
+    frames: Count = 10
+    hidden: Count = 256
+    layers: Count = 2
 
     unit_range: ClassVar[bool] = True
 
@@ -83,11 +84,11 @@ class LSTMPredictor(SequenceDetector):
 class GRUWindows(SequenceDetector):
     """Mean squared error of windows of `frames` frames, rebuilt from one state."""
 
-    epochs: int = 10
-    batch_size: int = 64
-    frames: int = 10
-    hidden: int = 256
-    layers: int = 2
+    epochs: Count = 10
+    batch_size: Count = 64
+    frames: Count = 10
+    hidden: Count = 256
+    layers: Count = 2
 
     unit_range: ClassVar[bool] = True
 
@@ -108,9 +109,9 @@ class GRUWindows(SequenceDetector):
 class LSTMClips(SequenceDetector):
     """Mean squared error of whole clips, rebuilt from one state; frames past the end count not."""
 
-    epochs: int = 500
-    hidden: int = 256
-    mlp: int = 512
+    epochs: Count = 500
+    hidden: Count = 256
+    mlp: Count = 512
 
     def _network(self, clips: Tensor) -> nn.Module:
         return LSTMAutoencoder(clips.shape[2], self.hidden, self.mlp)

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from detect.autoencoder import seed_of
+from detect.options import Count, Positive, check_own_options
 from detect.scaler import LEAST_SHARE_OF_MEDIAN
 from detect.training import Epoch, Examples, seeded, train
 
@@ -36,10 +37,10 @@ class SequenceDetector(BaseEstimator, ABC):  # type: ignore[misc]
     the others leave scaling to the scaler in front of them.
     """
 
-    epochs: int = 30
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    patience: int = 20
+    epochs: Count = 30
+    batch_size: Count = 32
+    learning_rate: Positive = 1e-3
+    patience: Count = 20
     random_state: int | None = 0
     on_epoch: Callable[[Epoch], None] | None = None
 
@@ -47,6 +48,7 @@ class SequenceDetector(BaseEstimator, ABC):  # type: ignore[misc]
 
     def fit(self, X: Sequences, y: object = None) -> Self:
         """Train on normal clips X (n_clips, n_frames, dim); a tenth decides when to stop."""
+        check_own_options(self)
         X = _checked(X)
         if len(X) < 2:
             raise ValueError(

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from detect.networks import VAE, divergence
+from detect.options import Count, NotNegative
 from detect.sequences import SequenceDetector
 from detect.training import Examples, Windows
 
@@ -25,7 +27,7 @@ STACKED_AT_ONCE = 4096
 class StackedFrames(SequenceDetector):
     """Mean squared error of a network that rebuilds `frames` neighbouring frames as one vector."""
 
-    frames: int = 5
+    frames: Count = 5
 
     def _examples(self, clips: Tensor) -> Examples:
         return Windows(clips, self.frames)
@@ -57,17 +59,13 @@ class OfficialAE(StackedFrames):
     of the clip's mean residual, as the official code takes it).
     """
 
-    epochs: int = 100
-    batch_size: int = 512
-    hidden: tuple[int, ...] = (128, 128, 128, 128)
-    bottleneck: int = 8
-    rate_by: str = "mse"
+    epochs: Count = 100
+    batch_size: Count = 512
+    hidden: tuple[Count, ...] = (128, 128, 128, 128)
+    bottleneck: Count = 8
+    rate_by: Literal["mse", "mahalanobis", "mahalanobis_of_mean"] = "mse"
 
     def _network(self, clips: Tensor) -> nn.Module:
-        if self.rate_by not in ("mse", "mahalanobis", "mahalanobis_of_mean"):
-            raise ValueError(
-                f"rate_by is mse, mahalanobis or mahalanobis_of_mean; got {self.rate_by!r}"
-            )
         dim = self.frames * clips.shape[2]
         layers: list[nn.Module] = []
         for before, after in pairwise([dim, *self.hidden, self.bottleneck, *self.hidden[::-1]]):
@@ -114,10 +112,10 @@ class FramesVAE(StackedFrames):
     mean squared error + 2 beta KL / dim.
     """
 
-    batch_size: int = 512
-    hidden: tuple[int, ...] = (400, 400)
-    latent: int = 20
-    beta: float = 1.0
+    batch_size: Count = 512
+    hidden: tuple[Count, ...] = (400, 400)
+    latent: Count = 20
+    beta: NotNegative = 1.0
     batchnorm: bool = False
 
     def _network(self, clips: Tensor) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from detect.distance import Array
+from detect.options import Allowed, check_own_options
 
 
 class PCAResidual(BaseEstimator):  # type: ignore[misc]
@@ -18,13 +19,14 @@ class PCAResidual(BaseEstimator):  # type: ignore[misc]
     As many components as explain `explained` of the training clips' variance, one at least.
     """
 
-    def __init__(self, explained: float = 0.95) -> None:
+    def __init__(
+        self, explained: Annotated[float, Allowed("between 0 and 1", lambda x: 0 < x < 1)] = 0.95
+    ) -> None:
         self.explained = explained
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Learn the subspace of normal clips X (n, dim)."""
-        if not 0 < self.explained < 1:
-            raise ValueError(f"explained is a share between 0 and 1; got {self.explained!r}")
+        check_own_options(self)
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         self.location_ = X.mean(axis=0)
         _, lengths, directions = np.linalg.svd(X - self.location_, full_matrices=False)
