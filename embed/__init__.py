@@ -39,6 +39,10 @@ ENCODERS: dict[str, Row] = {
     "wav2vec2": Row(
         "embed.wav2vec2:Wav2Vec2", "wav2vec 2.0 base trained on speech, 16 kHz, 768-d per 20 ms"
     ),
+    "hf": Row(
+        "embed.hub_model:HubModel",
+        "hf:MODEL, an audio model of the Hugging Face hub or a folder; its hidden states",
+    ),
 }
 
 POOLINGS: dict[str, Row] = {

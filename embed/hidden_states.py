@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from embed.pretrained import SEED, PretrainedNetwork, ready, without_tf32
-from embed.weights import SETTINGS, checkpoint_files, read_tensors
+from embed.weights import PREPROCESSORS, checkpoint_files, read_tensors
 
 LAST = -1
 AST_FRAME, AST_HOP = 400, 160
@@ -33,8 +33,9 @@ AST_N_WHOLE = 2  # tokens that stand for the whole spectrogram
 class HiddenStates(PretrainedNetwork):
     """`frames` (n, t, d) are the hidden states of one layer, `clip` their mean over time.
 
-    `layer` is -1, the last hidden state as the model returns it, or 0 (what the first layer is
-    given) to the number of layers (what that layer gives). Only the layers up to it are computed.
+    `layer` is -1, the last hidden state as the model returns it, 0 (what the first layer is given)
+    or 1, 2, ... (what that layer gives; of the last one, the last hidden state). Only the layers
+    up to it are computed.
     Extractors that pad to a fixed length (Whisper 30 s, CLAP 10 s, AST 1024 frames) are given
     windows of at most that length, the last one moved back to end with the clip; frames that are
     padding, or said twice by the last window, are left out.
@@ -62,13 +63,13 @@ class HiddenStates(PretrainedNetwork):
 
     @cached_property
     def config(self) -> Any:
-        """transformers' configuration of the network."""
+        """Configuration of the network, as transformers reads it."""
         assert self.folder is not None
         return read_config(self.folder, self.called)
 
     @cached_property
     def extractor(self) -> Any:
-        """transformers' feature extractor: what stands between waveform and network."""
+        """What stands between waveform and network, as transformers reads it."""
         assert self.folder is not None
         return read_extractor(self.folder, self.called)
 
@@ -131,7 +132,7 @@ class HiddenStates(PretrainedNetwork):
             return n_frames
         if self.config.model_type == "audio-spectrogram-transformer":
             n_mel = 1 + (n_samples - AST_FRAME) // AST_HOP
-            return max(0, n_mel - self.config.patch_size) // self.config.time_stride + 1
+            return int(max(0, n_mel - self.config.patch_size) // self.config.time_stride) + 1
         return max(1, math.ceil(n_frames * n_samples / longest))
 
 
@@ -232,9 +233,9 @@ def least_samples(config: Any, extractor: Any) -> int:
     )
 
     if isinstance(extractor, Wav2Vec2FeatureExtractor) and hasattr(config, "conv_kernel"):
-        n = int(getattr(config, "squeeze_factor", 1))  # SEW averages frames in pairs
+        n: int = getattr(config, "squeeze_factor", 1)  # SEW averages frames in pairs
         for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
-            n = (n - 1) * stride + kernel
+            n = (n - 1) * int(stride) + int(kernel)
         return n
     if isinstance(extractor, ASTFeatureExtractor):
         return AST_FRAME
@@ -281,7 +282,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def refuse_code(folder: Path) -> None:
     """Raise if a folder's settings name code of its own, adapters or quantised weights."""
-    for name in SETTINGS:
+    for name in ("config.json", *PREPROCESSORS):
         content = read_json(folder / name) if (folder / name).is_file() else {}
         for part in (content, *(v for v in content.values() if isinstance(v, dict))):
             if "auto_map" in part:
@@ -295,16 +296,15 @@ def refuse_code(folder: Path) -> None:
 
 def read_config(folder: Path, called: str) -> Any:
     """Read config.json: an audio model that transformers itself has, or a ValueError."""
-    from transformers import MODEL_MAPPING, AutoConfig
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig
 
     refuse_code(folder)
     kind = read_json(folder / "config.json").get("model_type")
-    if kind not in CONFIG_MAPPING_NAMES:
+    if kind not in CONFIG_MAPPING:
         raise ValueError(f"{called} is of type {kind!r}, which transformers here does not have")
     with one_line(f"{folder / 'config.json'} cannot be used"):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model = MODEL_MAPPING.get(type(config))
+        model: Any = MODEL_MAPPING.get(type(config), None)
         model = model[0] if isinstance(model, tuple) else model
     takes = "audio" if kind == "clap" else getattr(model, "main_input_name", "nothing known")
     if takes not in ("audio", "input_values", "input_features"):
@@ -316,14 +316,18 @@ def read_extractor(folder: Path, called: str) -> Any:
     """Read what prepares audio for a model."""
     from transformers import AutoFeatureExtractor
 
-    refuse_code(folder)
-    if not any((folder / name).is_file() for name in SETTINGS[1:]):
+    config = read_config(folder, called)
+    name = next((name for name in PREPROCESSORS if (folder / name).is_file()), "")
+    if not name:
         raise ValueError(
             f"{called} has no preprocessor_config.json ({folder}): save its feature extractor there"
         )
     with one_line(f"the feature extractor of {called} cannot be used"):
-        extractor = AutoFeatureExtractor.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
+        extractor: Any = AutoFeatureExtractor.from_pretrained(  # type: ignore[no-untyped-call]
+            folder / name if name == PREPROCESSORS[0] else folder,
+            config=config,
+            local_files_only=True,
+            trust_remote_code=False,
         )
     if not isinstance(getattr(extractor, "sampling_rate", None), int):
         raise ValueError(f"{called} has a {type(extractor).__name__}, which takes no audio")
@@ -344,7 +348,9 @@ def build(config: Any, tensors: Mapping[str, Tensor] | None, where: str) -> nn.M
 
     with one_line(f"{where} cannot be loaded"), quiet_transformers(), torch.random.fork_rng([]):
         torch.manual_seed(SEED)
-        model = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        model: Any = AutoModel.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=torch.float32, trust_remote_code=False
+        )
         missing: set[str] = set()
         if tensors is not None:
             model, loaded = type(model).from_pretrained(
@@ -402,11 +408,11 @@ def quiet_transformers() -> Iterator[None]:
 
     logger, bars = logging.getLogger("transformers"), theirs.is_progress_bar_enabled()
     level = logger.level
-    theirs.disable_progress_bar()
+    theirs.disable_progress_bar()  # type: ignore[no-untyped-call]
     logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
         logger.setLevel(level)
         if bars:
-            theirs.enable_progress_bar()
+            theirs.enable_progress_bar()  # type: ignore[no-untyped-call]

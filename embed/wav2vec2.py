@@ -22,7 +22,7 @@ class Wav2Vec2(HiddenStates):
     """
 
     registered_name: ClassVar[str] = "wav2vec2"
-    called: ClassVar[str] = "wav2vec2"  # type: ignore[misc]
+    called: ClassVar[str] = "wav2vec2"
 
     @property
     def folder(self) -> Path | None:
@@ -51,4 +51,4 @@ class Wav2Vec2(HiddenStates):
             return super().extractor
         from transformers import Wav2Vec2FeatureExtractor
 
-        return Wav2Vec2FeatureExtractor()
+        return Wav2Vec2FeatureExtractor()  # type: ignore[no-untyped-call]

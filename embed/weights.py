@@ -32,7 +32,8 @@ RANDOM_WARNING = "random weights: these scores say nothing about the encoder"
 
 HUB = "https://huggingface.co"
 
-SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
+PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
+"""What says how audio is prepared; the first that is there is read."""
 TENSORS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -253,17 +254,20 @@ def verified_identity(weights: Weights, path: Path) -> str:
     return _identity_of(hashes)
 
 
-def identity(path: Path) -> str:
+def identity(path: Path, *, tensors: bool = True) -> str:
     """Hash a checkpoint's content: a file's sha256; of a folder, the sha256 of its sha256sums.
 
     For a folder this is `sha256sum config.json model.safetensors preprocessor_config.json |
-    sha256sum` (of those that are there; all shards of the tensors, sorted by name).
+    sha256sum` (of those that are there; all shards of the tensors, sorted by name). Without
+    `tensors` it is that of the settings, which may be all that is there.
     """
     if path.is_file():
         return _sha256(path)
     files = checkpoint_files(path)
+    if not tensors:
+        files = [file for file in files if file.name in ("config.json", *PREPROCESSORS)]
     found = [file.name for file in files]
-    if "config.json" not in found or not set(found) - set(SETTINGS):
+    if "config.json" not in found or (tensors and not set(found) & set(TENSORS)):
         raise ValueError(
             f"{path} is not a save_pretrained folder: expected config.json and model.safetensors, "
             f"found {', '.join(found) or 'neither'}"
@@ -272,12 +276,16 @@ def identity(path: Path) -> str:
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """List what decides a `save_pretrained` folder's vectors: settings, index, tensors."""
-    tensors = next((name for name in TENSORS if (folder / name).is_file()), "")
-    files = [folder / name for name in SETTINGS if (folder / name).is_file()]
-    if tensors.endswith(".json"):
-        files += [folder / name for name in shards(folder / tensors)]
-    return sorted([*files, folder / tensors] if tensors else files)
+    """List what decides a `save_pretrained` folder's vectors: settings, index, tensors.
+
+    The result is sorted; files that are not there are left out, shards that an index names are not.
+    """
+    files = [folder / "config.json"]
+    for names in (PREPROCESSORS, TENSORS):
+        files += [folder / name for name in names if (folder / name).is_file()][:1]
+    if files[-1].name in TENSORS and files[-1].suffix == ".json":
+        files += [folder / name for name in shards(files[-1])]
+    return sorted(files if files[0].is_file() else files[1:])
 
 
 def shards(index: Path) -> list[str]:
@@ -324,14 +332,15 @@ def find_published(weights: Weights, *, folder: Path | None = None) -> Path | No
     places = [folder or weights_folder(weights.encoder)]
     places += [Path(place).expanduser() for place in weights.elsewhere]
     if weights.repository:
-        places += [_hub_snapshot(weights)]
+        places += [hub_snapshot(weights)]
     for place in places:
         if all(is_intact(file, place / file.name) for file in weights.files):
             return place if weights.is_folder else place / weights.files[0].name
     return None
 
 
-def _hub_snapshot(weights: Weights) -> Path:
+def hub_snapshot(weights: Weights) -> Path:
+    """Return the folder of this revision in Hugging Face's cache."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -344,7 +353,7 @@ def _from_hub(weights: Weights, folder: Path, *, offline: bool, hint: str) -> Pa
     """Fill Hugging Face's own cache, so that other programs find the files as well."""
     from huggingface_hub import hf_hub_download
 
-    snapshot = _hub_snapshot(weights)
+    snapshot = hub_snapshot(weights)
     endpoint = weights.hub or os.environ.get("HF_ENDPOINT") or HUB
     largest = weights.files[0]
     others = " and ".join(file.name for file in weights.files[1:])
