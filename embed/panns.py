@@ -99,11 +99,20 @@ class FrontEnd(nn.Module):
 
     window: Tensor
     mel: Tensor
+    scale: Tensor
+    shift: Tensor
 
-    def __init__(self, mel: Tensor) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.register_buffer("window", torch.hann_window(N_FFT))
-        self.register_buffer("mel", mel)
+        self.register_buffer("mel", tensors.get(MEL, mel_filters()))
+        scale, shift = _scale_and_shift(tensors, "bn0")
+        self.register_buffer("scale", scale.float())
+        self.register_buffer("shift", shift.float())
+
+    def normalised(self, log_mel: Tensor) -> Tensor:
+        """Apply the network's first BatchNorm."""
+        return log_mel * self.scale + self.shift
 
     def forward(self, waveforms: Tensor) -> Tensor:
         # one clip at a time stays in a CPU's cache; a GPU wants them all
@@ -117,21 +126,15 @@ class FrontEnd(nn.Module):
 
 
 class Network(nn.Module):
-    """Log-mel `(n_clips, n_frames, n_mels)` to the last map, `(n_clips, 2048, n_frames / 32, 2)`.
+    """Normalised log-mel `(n_clips, n_frames, n_mels)` to the last map, `(n_clips, 2048, t, 2)`.
 
-    BatchNorms are folded into the convolutions before them, except the first, which stands
-    before one and stays float32.
+    BatchNorms are folded into the convolutions before them. The first stands before one: it
+    belongs to the front end, which stays float32.
     """
-
-    scale: Tensor
-    shift: Tensor
 
     def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
-        scale, shift = _scale_and_shift(tensors, "bn0")
-        self.register_buffer("scale", scale.float())
-        self.register_buffer("shift", shift.float())
         self.convolutions = nn.ModuleList(
             _folded(tensors, f"conv_block{block}.conv{layer}", f"conv_block{block}.bn{layer}")
             for block in range(1, len(CHANNELS))
@@ -140,7 +143,7 @@ class Network(nn.Module):
         self.convolutions.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        x = (log_mel * self.scale + self.shift).unsqueeze(1)  # (n_clips, 1, n_frames, n_mels)
+        x = log_mel.unsqueeze(1)  # (n_clips, 1, n_frames, n_mels)
         x = x.to(self.dtype, memory_format=torch.channels_last)
         last = len(self.convolutions) - 1
         for i, convolution in enumerate(self.convolutions):
@@ -195,7 +198,7 @@ class Cnn14(PretrainedNetwork):
     def _parts(self) -> tuple[FrontEnd, Any, nn.Linear]:
         checkpoint = self.checkpoint
         tensors = random_tensors() if checkpoint is None else load_tensors(checkpoint.path)
-        front_end = FrontEnd(tensors.get(MEL, mel_filters()))
+        front_end = FrontEnd(tensors)
         network = Network(tensors, self.dtype)
         linear = nn.Linear(DIM, DIM, device="meta")
         linear.weight = nn.Parameter(tensors["fc1.weight"], requires_grad=False)
@@ -210,7 +213,7 @@ class Cnn14(PretrainedNetwork):
     @without_tf32()
     def forward(self, waveforms: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
         front_end, network, linear = self._parts
-        features = network(front_end(waveforms))  # (n_clips, 2048, t, 2)
+        features = network(front_end.normalised(front_end(waveforms)))  # (n_clips, 2048, t, 2)
         frames = features.mean(dim=3)  # (n_clips, 2048, t)
         outputs = {"frames": frames.transpose(1, 2)}
         if "bands" in wanted:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from embed.backends import AUTO, check_backend, fastest, runner
 from embed.encoder import RUNTIME, Encoder
 from embed.weights import RANDOM, RANDOM_WARNING, WEIGHTS, Checkpoint, find_checkpoint
 
@@ -26,7 +27,8 @@ class PretrainedNetwork(Encoder):
     """A network whose weights are published, the user's own, or random for a trial.
 
     `weights` is "" (published), "random", or a path; what it points to enters the fingerprint by
-    its hash. `precision` is that of the network; front ends are exact whatever it says.
+    its hash. `precision` is that of the network; front ends are exact whatever it says. `backend`
+    runs the network; "auto" becomes the fastest one here as soon as the encoder is made.
     """
 
     weights: str = field(default="", metadata=RUNTIME)
@@ -36,11 +38,16 @@ class PretrainedNetwork(Encoder):
 
     registered_name: ClassVar[str]
     """Name of the encoder in the registry and of its row in `WEIGHTS`."""
+    fastest_backends: ClassVar[tuple[str, ...]] = ("openvino", "onnxruntime")
+    """What "auto" takes on a CPU, the first that can; by measurement (benchmarks/README.md)."""
     native_rate: ClassVar[int]
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.backend == AUTO:
+            object.__setattr__(self, "backend", self.fastest_backend()[0])
+        check_backend(self.backend, self.precision, self.device)
         if "sample_rate" in self.__dataclass_fields__ and self.sample_rate != self.native_rate:
             raise ValueError(
                 f"{self.registered_name} was trained at {self.native_rate} Hz and takes no other "
@@ -62,9 +69,14 @@ class PretrainedNetwork(Encoder):
     def warning(self) -> str:
         return RANDOM_WARNING if self.weights == RANDOM else ""
 
+    def fastest_backend(self) -> tuple[str, str]:
+        """Return what "auto" stands for, and why."""
+        return fastest(self.fastest_backends, self.precision, self.device)
+
     @property
     def dtype(self) -> torch.dtype:
-        return PRECISIONS[self.precision]
+        """Type of the network's tensors; OpenVINO is given float32 and rounds them itself."""
+        return torch.float32 if self.backend == "openvino" else PRECISIONS[self.precision]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave loaded networks behind: a copy in another process loads its own."""
@@ -100,8 +112,8 @@ def without_tf32() -> Iterator[None]:
 
 
 def ready(network: torch.nn.Module, encoder: PretrainedNetwork) -> Any:
-    """Put a network on the encoder's device."""
+    """Put a network on the encoder's device and backend: `run(tensor, *ints)` gives a tensor."""
     on_cpu = encoder.device == "cpu"
     if on_cpu and encoder.precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         log.warning("this CPU has no bf16 arithmetic: fp32 is several times faster here")
-    return network.to(encoder.device).eval()
+    return runner(network.to(encoder.device).eval(), encoder)
