@@ -26,7 +26,7 @@ import typer
 from detect import DETECTORS, check_detector
 from embed import ENCODERS, POOLINGS, encoder_row, make_encoder, make_pooling
 from run_folder import RunFolder, slug, version_here
-from screen import messages, progress, results_screen, say
+from screen import messages, progress, relay, results_screen, say
 from settings import (
     OUT,
     EmbedSettings,
@@ -466,8 +466,14 @@ def _embed(
     from cache.store import EmbeddingStore
     from embed.audio import Preprocessing
     from embed.encoder import configuration, fingerprint
+    from embed.pretrained import PretrainedNetwork
 
     encoders = [_make_encoder(settings, name, device) for device in _devices(settings)]
+    relay("embed", quiet=settings.quiet)
+    if settings.backend == "auto" and not settings.quiet:
+        networks = (e for e in encoders if isinstance(e, PretrainedNetwork))
+        for backend, why in {network.fastest_backend() for network in networks}:
+            messages.print(f"--backend auto: {name} runs on {backend} ({why})")
     preprocessing = Preprocessing(
         normalize=settings.normalize,
         trim=settings.trim,

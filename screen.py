@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,24 @@ messages = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 def say(kind: str, text: str, style: str) -> None:
     """Print a message that begins with its kind, in colour."""
     messages.print(Text.assemble((f"{kind}:", style), f" {text}"))
+
+
+class _Relay(logging.Handler):
+    """Prints what a room logs: remarks as they are, warnings by their name."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING:
+            messages.print(record.getMessage())
+        else:
+            say("warning", record.getMessage(), "yellow")
+
+
+def relay(room: str, *, quiet: bool) -> None:
+    """Print what a room logs from now on; only its warnings if `quiet`."""
+    logger = logging.getLogger(room)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    if not any(isinstance(handler, _Relay) for handler in logger.handlers):
+        logger.addHandler(_Relay())
 
 
 @contextmanager
