@@ -845,6 +845,7 @@ def _judge(
                 },
                 settings.scaler,
             ),
+                device,
             settings.seed if each.combination.seed is None else each.combination.seed,
         )
         for each in work

@@ -6,8 +6,9 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 messages = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
@@ -17,6 +18,17 @@ messages = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 def say(kind: str, text: str, style: str) -> None:
     """Print a message that begins with its kind, in colour."""
     messages.print(Text.assemble((f"{kind}:", style), f" {text}"))
+
+
+@dataclass(frozen=True)
+class Advance:
+    """Called for each thing done; `tell` says what is going on meanwhile, where there is a bar."""
+
+    count: Callable[[], None]
+    tell: Callable[[str], None]
+
+    def __call__(self) -> None:
+        self.count()
 
 
 class _Relay(logging.Handler):
@@ -38,7 +50,7 @@ def relay(room: str, *, quiet: bool) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Callable[[], None]]:
+def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Advance]:
     """Show a bar with rate and time left, or a line every ten seconds where there is no screen."""
     from rich.progress import (
         BarColumn,
@@ -50,7 +62,15 @@ def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Calla
     )
 
     started = last = time.monotonic()
-    done = 0
+    done, doing = 0, ""
+
+    class Bar(Progress):
+        """A bar, and below it what is going on."""
+
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield self.make_tasks_table(self.tasks)
+            if doing:
+                yield Text(doing, "dim", no_wrap=True, overflow="ellipsis")
 
     def rate() -> str:
         return f"{done / max(time.monotonic() - started, 1e-9):.1f} {unit}/s"
@@ -65,12 +85,12 @@ def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Calla
         TimeRemainingColumn(),
     )
     live = messages.is_terminal and not quiet
-    with Progress(*columns, console=messages, disable=not live, transient=True) as bar:
+    with Bar(*columns, console=messages, disable=not live, transient=True) as bar:
         task = bar.add_task(what, total=total, rate="")
 
-        def advance() -> None:
-            nonlocal done, last
-            done += 1
+        def count() -> None:
+            nonlocal done, doing, last
+            done, doing = done + 1, ""
             bar.update(task, completed=done, rate=rate())
             now = time.monotonic()
             if not live and not quiet and now - last > 10:
@@ -78,7 +98,11 @@ def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Calla
                 left = (total - done) * (now - started) / done
                 messages.print(f"{what}: {done} of {total}, {rate()}, {left:.0f} s left")
 
-        yield advance
+        def tell(text: str) -> None:
+            nonlocal doing
+            doing = text
+
+        yield Advance(count, tell)
     if not quiet:
         counted = f"{done} {unit if done != 1 else unit[:-1]}"
         messages.print(f"{what}: {counted} in {time.monotonic() - started:.1f} s, {rate()}")

@@ -199,12 +199,13 @@ def check_detector(name: str, options: Mapping[str, Any]) -> None:
 
 
 def make_detector(
-    name: str, *, scaler: str | None = None, seed: int = 0, **options: Any
+    name: str, *, scaler: str | None = None, seed: int = 0, device: str = "", **options: Any
 ) -> Detector:
     """Build a fresh detector, its scaler in front of it.
 
-    `scaler` is "standard" or "none"; None means what the detector's row says. Unknown options
-    and values that an option cannot have are a ValueError.
+    `scaler` is "standard" or "none"; None means what the detector's row says. `device` is where
+    a network trains, the best there is by default. Unknown options and values that an option
+    cannot have are a ValueError.
     """
     from inspect import signature
 
@@ -217,8 +218,9 @@ def make_detector(
     check_detector(name, options)
     row = DETECTORS[name]
     cls = row.resolve()
-    if "random_state" in signature(cls.__init__).parameters:
-        options["random_state"] = seed
+    parameters = signature(cls).parameters
+    of_the_run = {"random_state": seed, "device": device}
+    options |= {name: value for name, value in of_the_run.items() if name in parameters}
     steps: list[tuple[str, Any]] = [(name, cls(**{**row.options, **options}))]
     if scaler == "standard" or (scaler is None and row.scale):
         steps.insert(0, ("scaler", ColumnScaler()))

@@ -44,6 +44,7 @@ class Autoencoder(BaseEstimator):  # type: ignore[misc]
         learning_rate: Positive = 1e-3,
         patience: Count = 20,
         random_state: int | None = 0,
+        device: str = "",
         on_epoch: Callable[[Epoch], None] | None = None,
     ) -> None:
         self.network = network
@@ -52,6 +53,7 @@ class Autoencoder(BaseEstimator):  # type: ignore[misc]
         self.learning_rate = learning_rate
         self.patience = patience
         self.random_state = random_state
+        self.device = device
         self.on_epoch = on_epoch
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
@@ -71,6 +73,7 @@ class Autoencoder(BaseEstimator):  # type: ignore[misc]
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
                 patience=self.patience,
+                device=self.device,
                 on_epoch=self.on_epoch,
             )
         return self

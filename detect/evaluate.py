@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any, Literal
@@ -22,6 +23,8 @@ from detect.detector import Detector, anomaly_scores, last_step
 Array = NDArray[np.float64]
 Read = Callable[[Sequence[str]], NDArray[Any]]
 FitPer = Literal["id", "type"]
+Tell = Callable[[str], None]
+"""Hears how a fit is getting on."""
 POOLED_APART = "scores of separate models are pooled"
 SUMMARIES = ("mean", "hmean", "pooled")
 TOTAL = "total"
@@ -73,14 +76,20 @@ class FitUnit:
 
 @dataclass(frozen=True)
 class DetectorChoice:
-    """A detector by name, with its options and scaler (None: what its row says)."""
+    """A detector by name, with its options and scaler (None: what its row says).
+
+    `device` is where a network trains, the best there is by default.
+    """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     scaler: str | None = None
+    device: str = ""
 
     def make(self, seed: int) -> Detector:
-        return make_detector(self.name, scaler=self.scaler, seed=seed, **self.options)
+        return make_detector(
+            self.name, scaler=self.scaler, seed=seed, device=self.device, **self.options
+        )
 
 
 @dataclass(frozen=True)
@@ -160,31 +169,66 @@ def units(table: ClipTable, fit_per: FitPer = "id") -> list[FitUnit]:
     return found
 
 
-def fit(unit: FitUnit, read: Read, choice: DetectorChoice, seed: int = 0) -> Detector:
-    """Fit a fresh detector to the unit's normal training clips."""
+def fit(
+    unit: FitUnit, read: Read, choice: DetectorChoice, seed: int = 0, tell: Tell | None = None
+) -> Detector:
+    """Fit a fresh detector to the unit's normal training clips; `tell` hears of its epochs."""
     row = DETECTORS[choice.name]
     detector = choice.make(seed)
     X = read_for(choice.name, unit.train_keys, read)
     try:
-        if row.needs_ids:
-            detector.fit(X, np.array(unit.train_ids))
-        else:
-            detector.fit(X)
+        with _epochs_told([detector], unit.name, tell):
+            if row.needs_ids:
+                detector.fit(X, np.array(unit.train_ids))
+            else:
+                detector.fit(X)
     except ValueError as error:
         raise ValueError(f"{choice.name} on {unit.name} ({len(X)} clips): {error}") from error
     return detector
 
 
-def fit_and_score(unit: FitUnit, read: Read, choice: DetectorChoice, seed: int = 0) -> Scores:
+@contextmanager
+def _epochs_told(detectors: Sequence[Detector], name: str, tell: Tell | None) -> Iterator[None]:
+    """Tell of every epoch inside, where networks are trained."""
+    networks = [last for each in detectors if hasattr(last := last_step(each), "on_epoch")]
+    if tell is None or not networks:
+        yield
+        return
+
+    def on_epoch(epoch: Any) -> None:
+        loss = f"loss {epoch.held_out_loss:.3g}"
+        tell(f"{name}: epoch {epoch.number} of {networks[0].epochs}, {loss}")
+
+    for network in networks:
+        network.on_epoch = on_epoch
+    try:
+        yield
+    finally:
+        for network in networks:
+            network.on_epoch = None
+
+
+@contextmanager
+def _warnings_kept() -> Iterator[list[str]]:
+    """Collect the warnings inside, each once."""
+    messages: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        yield messages
+    messages += sorted({str(warning.message) for warning in caught})
+
+
+def fit_and_score(
+    unit: FitUnit, read: Read, choice: DetectorChoice, seed: int = 0, tell: Tell | None = None
+) -> Scores:
     """Fit to the unit's training clips, rate its test clips; `read` gives embeddings by key."""
     from time import perf_counter
 
     start = perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        detector = fit(unit, read, choice, seed)
+    with _warnings_kept() as messages:
+        detector = fit(unit, read, choice, seed, tell)
         scored = _scored(unit, read, choice, detector, perf_counter() - start)
-    return replace(scored, warnings=tuple(sorted({str(w.message) for w in caught})))
+    return replace(scored, warnings=tuple(messages))
 
 
 def _scored(
@@ -209,35 +253,45 @@ def _scored(
 
 
 def fit_and_score_together(
-    units: Sequence[FitUnit], read: Read, choice: DetectorChoice, seed: int = 0
+    units: Sequence[FitUnit],
+    read: Read,
+    choice: DetectorChoice,
+    seed: int = 0,
+    tell: Tell | None = None,
 ) -> list[Scores]:
     """Do what `fit_and_score` does for each unit; autoencoders train as one batched ensemble.
 
     Where stacking does not pay (`detect.ensemble.together_is_faster`), units are fitted one by
-    one. If one network diverges, none is returned; fitted one by one, only that unit fails.
+    one; the ensemble of small networks trains on the CPU, whatever `device` is. If one network
+    diverges, none is returned; fitted one by one, only that unit fails.
     """
     from time import perf_counter
 
     start = perf_counter()
     if choice.name not in STACKED:
-        return [fit_and_score(unit, read, choice, seed) for unit in units]
+        return [fit_and_score(unit, read, choice, seed, tell) for unit in units]
     from detect.ensemble import fit_together, together_is_faster
 
     detectors = [choice.make(seed) for _ in units]
     X = [read_for(choice.name, unit.train_keys, read) for unit in units]
-    networks = [detector.steps[-1][1] for detector in detectors]  # type: ignore[attr-defined]
+    networks = [last_step(detector) for detector in detectors]
     if not together_is_faster(networks[0], X[0].shape[1], len(units)):
-        return [fit_and_score(unit, read, choice, seed) for unit in units]
-    scaled = []
-    for detector, clips in zip(detectors, X, strict=True):
-        before = detector.steps[:-1]  # type: ignore[attr-defined]
-        scaled.append(before[0][1].fit_transform(clips) if before else clips)
-    fit_together(networks, scaled)
+        return [fit_and_score(unit, read, choice, seed, tell) for unit in units]
+    name = f"{units[0].name} and {len(units) - 1} more"
+    with _warnings_kept() as while_fitting, _epochs_told(detectors, name, tell):
+        scaled = []
+        for detector, clips in zip(detectors, X, strict=True):
+            before = detector.steps[:-1]  # type: ignore[attr-defined]
+            scaled.append(before[0][1].fit_transform(clips) if before else clips)
+        fit_together(networks, scaled)
     spent = (perf_counter() - start) / len(units)
-    return [
-        _scored(unit, read, choice, detector, spent)
-        for unit, detector in zip(units, detectors, strict=True)
-    ]
+    found = []
+    for unit, detector in zip(units, detectors, strict=True):
+        with _warnings_kept() as while_rating:
+            scored = _scored(unit, read, choice, detector, spent)
+        messages = sorted({*while_fitting, *while_rating})
+        found.append(replace(scored, warnings=tuple(messages)))
+    return found
 
 
 def history_of(detector: Any) -> tuple[Any, ...]:

@@ -44,6 +44,7 @@ class IDClassifier(BaseEstimator):  # type: ignore[misc]
         epochs: Count = 500,
         learning_rate: Positive = 1e-3,
         random_state: int | None = 0,
+        device: str = "",
         on_epoch: Callable[[Epoch], None] | None = None,
     ) -> None:
         self.network = network
@@ -51,6 +52,7 @@ class IDClassifier(BaseEstimator):  # type: ignore[misc]
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.random_state = random_state
+        self.device = device
         self.on_epoch = on_epoch
 
     def fit(self, X: NDArray[Any], y: NDArray[Any]) -> Self:
@@ -126,6 +128,7 @@ class IDClassifier(BaseEstimator):  # type: ignore[misc]
                 seed=seed,
                 epochs=self.epochs,
                 learning_rate=self.learning_rate,
+                device=self.device,
                 on_epoch=self.on_epoch,
             )
 

@@ -6,6 +6,7 @@ their stride, and what they rebuild is cropped again.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from detect.networks import MLP, VAE, drawn
 from detect.options import Count, CountOrZero, Dropout, NotNegative
 from detect.sequences import SequenceDetector, Sequences, lengths
 from detect.stacked_frames import negative_elbo
+from detect.training import place
 
 LEAST_CENTRE = 0.1
 LEAST_SPREAD = 1e-3  # of what the latent numbers had before training
@@ -416,15 +418,20 @@ class ResNetAutoencoder(ImageDetector):
     def _train(self, clips: Tensor, seed: int) -> None:
         self.encoder_ = frozen_resnet50(self.weights)
         self.network_ = self._network(clips)
+        there = place(self.device)
+        self.encoder_.to(there)
         with torch.no_grad():
-            maps = torch.cat([self._maps(part) for part in torch.split(clips, IMAGES_AT_ONCE)])
+            parts = torch.split(clips, IMAGES_AT_ONCE)
+            maps = torch.cat([self._maps(part.to(there)).cpu() for part in parts])
+        self.encoder_.to("cpu")
         self._pairs = (maps, clips)
         self._fit_network(self.network_, torch.arange(len(clips)), seed)
         del self._pairs
 
     def _loss(self, network: nn.Module, batch: Tensor) -> Tensor:
         maps, images = self._pairs  # batch holds clip numbers
-        return nn.functional.mse_loss(network(maps[batch]), images[batch])
+        rows, there = batch.cpu(), batch.device
+        return nn.functional.mse_loss(network(maps[rows].to(there)), images[rows].to(there))
 
     def _rebuilt(self, images: Tensor) -> Tensor:
         return self.network_(self._maps(images))  # type: ignore[no-any-return]
@@ -474,10 +481,16 @@ def frozen_resnet50(weights: str) -> ResNetMaps:
         return ResNetMaps(ResNetModel(ResNetConfig()))
     if not (Path(weights) / "model.safetensors").is_file() or not weights:
         raise ValueError(
-            f"resnet50_cnn finds no ResNet50 in weights={weights!r}: put config.json and "
-            "model.safetensors (98 MB) of huggingface.co/microsoft/resnet-50 into a folder and "
-            "give --set resnet50_cnn.weights=FOLDER, or random for a trial"
+            f"resnet50_cnn finds no ResNet50 in weights={weights!r}: python -m embed weights fetch "
+            "resnet50 prints a folder with config.json and model.safetensors (102 MB) of "
+            "huggingface.co/microsoft/resnet-50; give --set resnet50_cnn.weights=FOLDER, or random "
+            "for a trial"
         )
-    return ResNetMaps(
-        ResNetModel.from_pretrained(weights, local_files_only=True, use_safetensors=True)
-    )
+    report = logging.getLogger("transformers.modeling_utils")  # on the classifier left out
+    level = report.level
+    report.setLevel(logging.ERROR)
+    try:
+        resnet = ResNetModel.from_pretrained(weights, local_files_only=True, use_safetensors=True)
+    finally:
+        report.setLevel(level)
+    return ResNetMaps(resnet)

@@ -51,7 +51,8 @@ class LSTMAutoencoder(nn.Module):
 
     def forward(self, frames: Tensor, ends: Tensor) -> Tensor:
         states, _ = self.encoder(frames)
-        state = states[torch.arange(len(frames)), ends - 1][:, None]  # (n, 1, hidden)
+        rows = torch.arange(len(frames), device=frames.device)
+        state = states[rows, ends - 1][:, None]  # (n, 1, hidden)
         rising, _ = self.decoder(state.expand(-1, frames.shape[1], -1))
         return self.out(rising)  # type: ignore[no-any-return]
 

@@ -42,6 +42,7 @@ class SequenceDetector(BaseEstimator, ABC):  # type: ignore[misc]
     learning_rate: Positive = 1e-3
     patience: Count = 20
     random_state: int | None = 0
+    device: str = ""
     on_epoch: Callable[[Epoch], None] | None = None
 
     unit_range: ClassVar[bool] = False
@@ -104,6 +105,7 @@ class SequenceDetector(BaseEstimator, ABC):  # type: ignore[misc]
             patience=self.patience,
             max_gradient=MAX_GRADIENT,
             examples=self._examples,
+            device=self.device,
             on_epoch=self.on_epoch,
         )
 

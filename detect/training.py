@@ -100,6 +100,11 @@ def seeded(seed: int, threads: int = 1) -> Iterator[None]:
         yield
 
 
+def place(device: str = "") -> torch.device:
+    """Return where to compute: the device of that name, or the best there is."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def held_out(n_clips: int, seed: int, fraction: float = 0.1) -> tuple[Tensor, Tensor]:
     """Split clip numbers into those to train on and those to watch, at least one of each."""
     if n_clips < 2:
@@ -124,20 +129,24 @@ def train(
     plateau_factor: float = PLATEAU_FACTOR,
     max_gradient: float | None = None,
     examples: Callable[[Tensor], Examples] = _themselves,
+    device: str = "",
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> list[Epoch]:
     """Fit `network` to the clips X (n_clips, ...) and leave it in eval mode with its best weights.
 
+    It trains on `device` (the best there is by default) and is back on the CPU afterwards.
+
     `examples` turns clips into what a batch is drawn from (`partial(Windows, length=11)`); clips
-    are held out before that, so that no clip is on both sides. Batches move to the network's
-    device. `max_gradient` clips the gradient's norm. Raises DivergedError on a NaN loss.
+    are held out before that, so that no clip is on both sides. Clips stay where they are, batches
+    move. `max_gradient` clips the gradient's norm. Raises DivergedError on a NaN loss.
     """
     if epochs < 1 or batch_size < 1 or learning_rate <= 0:
         raise ValueError(
             "epochs and batch_size are at least 1 and learning_rate is above 0; "
             f"got {epochs}, {batch_size}, {learning_rate}"
         )
-    device = next(network.parameters()).device
+    network.to(place(device))
+    there = next(network.parameters()).device
     fit_on, watched = (examples(X[rows]) for rows in held_out(len(X), seed))
     at_once = WATCHED_AT_ONCE // fit_on[torch.tensor([0])].numel()
     order = torch.Generator().manual_seed(seed)
@@ -152,9 +161,9 @@ def train(
     for number in range(1, epochs + 1):
         network.train()
         rate = optimizer.param_groups[0]["lr"]
-        total = torch.zeros((), dtype=torch.float64, device=device)
+        total = torch.zeros((), dtype=torch.float64, device=there)
         for rows in _batches(torch.randperm(len(fit_on), generator=order), batch_size):
-            batch_loss = loss(network, fit_on[rows].to(device))
+            batch_loss = loss(network, fit_on[rows].to(there))
             optimizer.zero_grad(set_to_none=True)
             batch_loss.backward()  # type: ignore[no-untyped-call]
             if max_gradient is not None:
@@ -179,6 +188,7 @@ def train(
             break
 
     network.load_state_dict(best_weights)
+    network.to("cpu")
     network.eval()
     return history
 

@@ -1,5 +1,6 @@
 """Scores come from normal training clips alone; labels are looked at afterwards, once."""
 
+import warnings
 from dataclasses import replace
 from time import perf_counter
 from zlib import crc32
@@ -9,11 +10,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from detect import DETECTORS, detector_options, metrics
+from detect.detector import last_step
 from detect.evaluate import (
     ClipTable,
     DetectorChoice,
     FitUnit,
     fit_and_score,
+    fit_and_score_together,
     official_score,
     out_of_fold,
     results,
@@ -127,6 +130,48 @@ def test_the_order_of_the_table_moves_no_score(detector, rng):
     other = by_key(score(shuffled, choice, Embeddings(shape), fit_per))
 
     np.testing.assert_allclose([other[k] for k in one], list(one.values()), rtol=1e-5)
+
+
+def test_networks_hear_of_their_device_and_tell_of_their_epochs(detector):
+    choice, shape, fit_per = detector
+    (unit, *_) = units(table(), fit_per)
+    told = []
+
+    scored = fit_and_score(unit, Embeddings(shape), replace(choice, device="cpu"), tell=told.append)
+
+    last = last_step(scored.detector)
+    assert hasattr(last, "device") == hasattr(last, "on_epoch")
+    assert getattr(last, "device", "cpu") == "cpu"
+    assert len(told) == len(scored.history)
+    for line, epoch in zip(told, scored.history, strict=True):
+        loss = f"loss {epoch.held_out_loss:.3g}"
+        assert line == f"{unit.name}: epoch {epoch.number} of {last.epochs}, {loss}"
+    assert getattr(last, "on_epoch", None) is None
+
+
+def test_machines_fitted_together_tell_of_their_epochs_and_keep_their_warnings(monkeypatch):
+    from detect import ensemble
+
+    def fit_together(networks, clips):
+        warnings.warn("the fan is odd", stacklevel=1)
+        really(networks, clips)
+
+    def read(keys):
+        if "/test/" in keys[0]:
+            warnings.warn(f"{keys[0]} is odd", stacklevel=1)
+        return Embeddings()(keys)
+
+    really = ensemble.fit_together
+    monkeypatch.setattr(ensemble, "fit_together", fit_together)
+    many, told = units(table()), []
+
+    both = fit_and_score_together(many, read, DetectorChoice("mlp", {"epochs": 2}), 0, told.append)
+
+    for scored, unit in zip(both, many, strict=True):
+        assert scored.warnings == (f"{unit.test_keys[0]} is odd", "the fan is odd")
+        assert last_step(scored.detector).on_epoch is None
+    assert len(told) == 4
+    assert told[0].startswith("slider id_00 and 1 more: epoch 1 of 2, loss ")
 
 
 def test_a_fit_sees_normal_training_clips_only():

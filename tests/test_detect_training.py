@@ -9,7 +9,7 @@ from torch import nn
 
 from detect import networks
 from detect.autoencoder import Autoencoder
-from detect.training import DivergedError, Windows, held_out, mean_loss, seeded, train
+from detect.training import DivergedError, Windows, held_out, mean_loss, place, seeded, train
 
 
 def reconstruction(network, batch):
@@ -124,6 +124,37 @@ def test_on_epoch_hears_of_every_epoch():
 
     assert heard == fitted.history_
     assert [epoch.number for epoch in heard] == [1, 2, 3, 4]
+
+
+def test_networks_train_on_the_device_that_is_asked_for_and_come_back():
+    class Moved(nn.Linear):
+        places = ()
+
+        def to(self, place):
+            self.places += (str(place),)
+            return self
+
+    network = Moved(3, 3)
+
+    train(network, torch.randn(10, 3), reconstruction, seed=0, epochs=1, device="cuda:1")
+
+    assert network.places == ("cuda:1", "cpu")
+
+
+def test_the_best_device_is_the_default_and_the_cpu_where_there_is_no_other(monkeypatch):
+    assert str(place("cuda:1")) == "cuda:1"
+    assert str(place("cpu")) == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert str(place()) == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert str(place()) == "cpu"
+
+
+def test_naming_the_device_that_is_the_default_changes_not_one_bit():
+    X = np.random.default_rng(0).normal(size=(20, 8))
+    default, named = (Autoencoder(epochs=5, device=device).fit(X) for device in ("", "cpu"))
+
+    np.testing.assert_array_equal(default.score_samples(X), named.score_samples(X))
 
 
 def test_windows_are_every_run_of_frames_of_every_clip_and_none_across_clips():

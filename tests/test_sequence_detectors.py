@@ -156,7 +156,7 @@ def test_options_are_fields_and_nothing_else_happens_before_fit(name):
     detector = DETECTORS[name].resolve()(**DETECTORS[name].options)
 
     assert {"epochs", "batch_size", "learning_rate", "patience"} <= set(options)
-    assert set(vars(detector)) == {*options, "random_state", "on_epoch"}
+    assert set(vars(detector)) == {*options, "random_state", "device", "on_epoch"}
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if not DETECTORS[n].scale])
