@@ -816,6 +816,7 @@ def _judge(
     """Fit and score every combination on every machine."""
     from detect.evaluate import DetectorChoice, units
 
+    device = _devices(settings)[0] if settings.device else ""
     is_grid = bool(folder.identity)
     outcomes: dict[Combination, Outcome] = {}
     work: list[Work] = []
@@ -844,16 +845,16 @@ def _judge(
                     **dict(each.combination.options),
                 },
                 settings.scaler,
-            ),
                 device,
+            ),
             settings.seed if each.combination.seed is None else each.combination.seed,
         )
         for each in work
         for some in _together(each)
     ]
-    attempts = _in_order(tasks, settings.workers or os.cpu_count() or 1)
     n_units = sum(len(each.units) for each in work)
     with progress("fit and score", n_units, "fits", quiet=settings.quiet) as advance:
+        attempts = _in_order(tasks, settings.workers or os.cpu_count() or 1, advance.tell)
         for each in work:
             fitted: list[Scores | str] = []
             for some in itertools.islice(attempts, len(_together(each))):
@@ -901,10 +902,13 @@ def _unlike_the_rest(
     return found
 
 
-def _in_order(tasks: Sequence[Callable[[], T]], workers: int) -> Iterator[T]:
+def _in_order(
+    tasks: Sequence[Callable[..., T]], workers: int, tell: Callable[[str], None]
+) -> Iterator[T]:
     """Run tasks and yield what they return, in their order; in parallel once that pays.
 
-    Worker processes take seconds to start, so short grids never start them.
+    Worker processes take seconds to start, so short grids never start them. Tasks of this
+    process tell how they are getting on.
     """
     from joblib import Parallel, delayed
 
@@ -914,7 +918,7 @@ def _in_order(tasks: Sequence[Callable[[], T]], workers: int) -> Iterator[T]:
             rest = [delayed(task)() for task in tasks[n_done:]]
             yield from Parallel(n_jobs=min(workers, len(rest)), return_as="generator")(rest)
             return
-        yield task()
+        yield task(tell=tell)
 
 
 def _together(work: Work) -> list[Sequence[FitUnit]]:
@@ -930,15 +934,16 @@ def _attempt(
     read: Callable[[Sequence[str]], Any],
     choice: DetectorChoice,
     seed: int,
+    tell: Callable[[str], None] | None = None,
 ) -> list[Scores | str]:
     """Fit and score machines; a failure is the reason, so that the others go on."""
     from detect.evaluate import fit_and_score_together
 
     try:
-        return list(fit_and_score_together(units, read, choice, seed))
+        return list(fit_and_score_together(units, read, choice, seed, tell))
     except Exception as error:  # whatever a detector raises is this machine's row, with its reason
         if len(units) > 1:
-            return [each for unit in units for each in _attempt([unit], read, choice, seed)]
+            return [each for unit in units for each in _attempt([unit], read, choice, seed, tell)]
         reason = " ".join(str(error).split()) or type(error).__name__
         which = f"{choice.name} on {units[0].name}"
         return [reason if reason.startswith(which) else f"{which}: {reason}"]
