@@ -36,8 +36,14 @@ ENCODERS: dict[str, Row] = {
         "embed.spectrogram_transformer:SpectrogramTransformer",
         "Audio Spectrogram Transformer trained on AudioSet, 16 kHz, 768-d",
     ),
+    "vggish": Row(
+        "embed.vggish:VGGish", "VGGish trained on videos' labels, 16 kHz, 128-d per 0.96 s"
+    ),
     "wav2vec2": Row(
         "embed.wav2vec2:Wav2Vec2", "wav2vec 2.0 base trained on speech, 16 kHz, 768-d per 20 ms"
+    ),
+    "resnet50": Row(
+        "embed.resnet50:ResNet50", "ResNet50 trained on ImageNet, log-mel as a picture, 2048-d"
     ),
     "hf": Row(
         "embed.hub_model:HubModel",

@@ -60,6 +60,8 @@ class Weights:
     revision: str = ""
     hub: str = ""
     """Another endpoint than Hugging Face's or `HF_ENDPOINT`."""
+    handles: tuple[str, ...] = ()
+    """Names on TensorFlow Hub, where that is the source; its cache is used and filled."""
 
     @property
     def is_folder(self) -> bool:
@@ -74,8 +76,8 @@ class Weights:
 
     @property
     def source(self) -> str:
-        """The repository and its revision, for people and for `first_seen`."""
-        return f"hf:{self.repository}@{self.revision}"
+        """The pinned handle, or repository and revision; for people and for `first_seen`."""
+        return self.handles[0] if self.handles else f"hf:{self.repository}@{self.revision}"
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,11 @@ WAV2VEC2_REPOSITORY = "facebook/wav2vec2-base"
 WAV2VEC2_REVISION = "0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8"
 RESNET50_REPOSITORY = "microsoft/resnet-50"
 RESNET50_REVISION = "34c2154c194f829b11125337b98c8f5f9965ff19"
+
+VGGISH_HANDLES = (
+    "https://tfhub.dev/google/vggish/1",
+    "https://www.kaggle.com/models/google/vggish/TensorFlow2/vggish/1",
+)
 
 WEIGHTS: dict[str, Weights] = {
     "panns": Weights(
@@ -161,6 +168,24 @@ WEIGHTS: dict[str, Weights] = {
         citation=(
             'Gong, Chung and Glass, "AST: Audio Spectrogram Transformer", Interspeech 2021, '
             "doi:10.21437/Interspeech.2021-698"
+        ),
+    ),
+    "vggish": Weights(
+        encoder="vggish",
+        handles=VGGISH_HANDLES,
+        files=(
+            RemoteFile(
+                name="vggish_1.tar.gz",
+                urls=tuple(f"{handle}?tf-hub-format=compressed" for handle in VGGISH_HANDLES),
+                hash="",
+                about_size="about 290 MB",
+            ),
+        ),
+        trained_on="a preliminary version of YouTube-8M, labels of videos (supervised)",
+        licence="Apache-2.0",
+        citation=(
+            'Hershey et al., "CNN architectures for large-scale audio classification", '
+            "ICASSP 2017, doi:10.1109/ICASSP.2017.7952132"
         ),
     ),
     "wav2vec2": Weights(
@@ -236,6 +261,10 @@ def find_checkpoint(option: str, weights: Weights, *, offline: bool = False) -> 
         )
     if path.name in TENSORS and (path.parent / "config.json").is_file():
         path = path.parent  # its settings belong to it
+    if path.is_dir() and weights.handles:
+        from embed.vggish_weights import converted
+
+        path = converted(path)
     if path.is_dir() and not weights.is_folder:
         raise ValueError(f"{path} is a folder; {weights.encoder} takes a checkpoint file")
     return Checkpoint(path, identity(path))
@@ -248,6 +277,9 @@ def verified_identity(weights: Weights, path: Path) -> str:
     """
     if all(file.hash for file in weights.files):
         return weights.identity
+    if weights.handles:  # what was converted here
+        verify_first_seen(weights.source, sha256 := _sha256(path), path)
+        return sha256
     hashes = {file.name: _sha256(path / file.name) for file in weights.files}
     for name, sha256 in hashes.items():
         verify_first_seen(f"{weights.source}/{name}", sha256, path / name)
@@ -322,6 +354,10 @@ def published(weights: Weights, *, offline: bool = False, folder: Path | None = 
     hint = "or pass --weights PATH to a copy of yours, or --weights random for a trial"
     if weights.repository:
         return _from_hub(weights, folder, offline=offline, hint=hint)
+    if weights.handles:
+        from embed.vggish_weights import from_tensorflow_hub
+
+        return from_tensorflow_hub(weights, folder, offline=offline, hint=hint)
     for file in weights.files:
         fetch(file, folder, offline=is_offline(offline), hint=hint)
     return folder / weights.files[0].name
@@ -329,6 +365,11 @@ def published(weights: Weights, *, offline: bool = False, folder: Path | None = 
 
 def find_published(weights: Weights, *, folder: Path | None = None) -> Path | None:
     """Return an intact copy that is already here: ours, another program's, or the hub's cache."""
+    if weights.handles:
+        from embed.vggish_weights import CONVERTED
+
+        ours = (folder or weights_folder(weights.encoder)) / CONVERTED
+        return ours if ours.is_file() else None
     places = [folder or weights_folder(weights.encoder)]
     places += [Path(place).expanduser() for place in weights.elsewhere]
     if weights.repository:
