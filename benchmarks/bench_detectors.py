@@ -1,33 +1,40 @@
 """Our detectors beside their stock references: fit to 1,000 clips and score 1,100.
 
-    python benchmarks/bench_detectors.py [--rounds 9] [--quick] [--cpu]
+    python benchmarks/bench_detectors.py [--rounds 9] [--threads 2] [--only vectors]
+    python benchmarks/bench_detectors.py --many-ids
 
 Variants take turns in one process. A busy neighbour slows single rounds, so that the median of
-each variant's faster half is printed, and the ratio of these. `--cpu` counts processor time
-instead, for a machine that is never quiet: set OMP_NUM_THREADS=1 with it. The difference is the
-largest relative one over the 1,100 clips.
+each variant's faster half is printed, by the clock and in processor time of all threads, and the
+ratios of these. The difference is the largest relative one over the 1,100 clips. PyOD's
+autoencoder is compared where PyOD is installed. `--many-ids` fits and rates 1,000 machine IDs.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from time import perf_counter, process_time
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed
 from rich.console import Console
 from rich.table import Table
 from sklearn.covariance import LedoitWolf
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import OneClassSVM as StockOneClassSVM
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from detect import networks
 from detect.autoencoder import Autoencoder
 from detect.distance import KNN, Mahalanobis
 from detect.ensemble import fit_together
+from detect.evaluate import DetectorChoice, FitUnit, fit_and_score
 from detect.mixture import GMM
 from detect.ocsvm import OneClassSVM
 
@@ -88,24 +95,38 @@ def plain_loop(X: Array, epochs: int) -> None:
             optimizer.step()
 
 
+def pyod_autoencoder(X: Array, epochs: int) -> None:
+    """Train PyOD's autoencoder as it comes: 64, 32, batches of 32, BatchNorm and dropout."""
+    from pyod.models.auto_encoder import AutoEncoder
+
+    AutoEncoder(epoch_num=epochs, hidden_neuron_list=[64, 32], verbose=0).fit(X)
+
+
 def autoencoders(n_machines: int, dim: int, epochs: int, rounds: int) -> list[str]:
-    """Time the autoencoders of so many machine IDs: plain, ours one by one, ours together."""
+    """Time the autoencoders of so many machine IDs: stock, ours one by one, ours together."""
     rng = np.random.default_rng(0)
     data = [embeddings(N_TRAIN, dim, rng) for _ in range(n_machines)]
 
     def fresh() -> list[Autoencoder]:
         return [Autoencoder(small_mlp, epochs=epochs) for _ in data]
 
-    plain, alone, together = interleaved(
-        [
-            lambda: [plain_loop(X, epochs) for X in data],
-            lambda: [one.fit(X) for one, X in zip(fresh(), data, strict=True)],
-            lambda: fit_together(fresh(), data),
-        ],
-        rounds,
-    )
-    cells = [f"{value / epochs:.0f}" for value in (plain, alone, together)]
-    return [str(n_machines), str(dim), *cells, f"{plain / alone:.1f}x", f"{plain / together:.1f}x"]
+    variants: dict[str, Callable[[], object]] = {
+        "together": lambda: fit_together(fresh(), data),
+        "alone": lambda: [one.fit(X) for one, X in zip(fresh(), data, strict=True)],
+        "plain": lambda: [plain_loop(X, epochs) for X in data],
+    }
+    if find_spec("pyod"):
+        variants["pyod"] = lambda: [pyod_autoencoder(X, epochs) for X in data]
+    times = dict(zip(variants, interleaved(list(variants.values()), rounds), strict=True))
+    together = times["together"]
+    cells = [
+        f"{times[name].cpu / epochs:.0f}" if name in times else "not installed"
+        for name in ("pyod", "plain", "alone", "together")
+    ]
+    ratios = [
+        times[name].over(together) if name in times else "" for name in ("pyod", "plain", "alone")
+    ]
+    return [str(n_machines), str(dim), *cells, *ratios]
 
 
 def embeddings(n: int, dim: int, rng: np.random.Generator) -> Array:
@@ -114,33 +135,44 @@ def embeddings(n: int, dim: int, rng: np.random.Generator) -> Array:
     return rng.normal(size=(n, 64)) @ mixing + 0.3 * rng.normal(size=(n, dim))
 
 
-clock = perf_counter
+@dataclass(frozen=True)
+class Spent:
+    """Milliseconds by the clock and of the processor."""
+
+    wall: float
+    cpu: float
+
+    def over(self, other: Spent) -> str:
+        """How many times as long as the other, both ways."""
+        return f"{self.wall / other.wall:.1f}x {self.cpu / other.cpu:.1f}x"
 
 
-def interleaved(variants: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """Milliseconds of each variant: the median of the faster half of its rounds."""
-    times: list[list[float]] = [[] for _ in variants]
+def interleaved(variants: Sequence[Callable[[], object]], rounds: int) -> list[Spent]:
+    """Time each variant: the median of the faster half of its rounds."""
+    times: list[list[tuple[float, float]]] = [[] for _ in variants]
     for _ in range(rounds):
         for spent, variant in zip(times, variants, strict=True):
-            start = clock()
+            wall, cpu = perf_counter(), process_time()
             variant()
-            spent.append(1000 * (clock() - start))
-    return [float(np.median(sorted(spent)[: (len(spent) + 1) // 2])) for spent in times]
+            spent.append((1000 * (perf_counter() - wall), 1000 * (process_time() - cpu)))
+
+    def faster_half(values: Sequence[float]) -> float:
+        return float(np.median(sorted(values)[: (len(values) + 1) // 2]))
+
+    return [Spent(*(faster_half(of) for of in zip(*spent, strict=True))) for spent in times]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--quick", action="store_true", help="768 dimensions only")
-    parser.add_argument("--cpu", action="store_true", help="processor time, not wall time")
-    arguments = parser.parse_args()
-    global clock  # noqa: PLW0603  a benchmark has one clock
-    clock = process_time if arguments.cpu else perf_counter
+def compare_with_stock(rounds: int, dims: Sequence[int]) -> Table:
+    """Fit and rate one machine with every detector that has a stock reference."""
     rng = np.random.default_rng(0)
-    table = Table(title="fit to 1,000 clips + score 1,100, ms", title_justify="left", box=None)
-    for heading in ("detector", "dim", "stock", "ours", "ratio", "goal", "difference"):
+    table = Table(
+        title="fit to 1,000 clips + score 1,100: ms of the processor; ratios by clock, processor",
+        title_justify="left",
+        box=None,
+    )
+    for heading in ("detector", "dim", "stock", "ours", "ratios", "goal", "difference"):
         table.add_column(heading, justify="left" if heading == "detector" else "right")
-    for dim in (768,) if arguments.quick else (768, 2048):
+    for dim in dims:
         X, T = embeddings(N_TRAIN, dim, rng), embeddings(N_TEST, dim, rng)
         for name, stock, ours in PAIRS:
             few = X[:200] if "200" in name else X
@@ -149,33 +181,99 @@ def main() -> None:
             expected, found = stock(few, T), ours(few, T)
             difference = np.max(np.abs(found - expected) / np.abs(expected))
             slow = name in ("Mahalanobis", "GMM, 200 clips")
-            rounds = max(3, arguments.rounds // 3) if slow else arguments.rounds
             theirs, own = interleaved(
-                [lambda s=stock, X=few, T=T: s(X, T), lambda o=ours, X=few, T=T: o(X, T)], rounds
+                [lambda s=stock, X=few, T=T: s(X, T), lambda o=ours, X=few, T=T: o(X, T)],
+                max(3, rounds // 3) if slow else rounds,
             )
             goal = GOALS.get((name, dim))
             table.add_row(
                 name,
                 str(dim),
-                f"{theirs:.0f}",
-                f"{own:.1f}",
-                f"{theirs / own:.1f}x",
+                f"{theirs.cpu:.0f}",
+                f"{own.cpu:.1f}",
+                theirs.over(own),
                 f"{goal:g}x" if goal else "",
                 f"{difference:.0e}",
             )
-    Console().print(table)
+    return table
 
-    training = Table(
-        title="\nautoencoders 64-32, 1,000 clips a machine, ms an epoch of all (goal: 4x plain)",
+
+def compare_autoencoders(rounds: int, dims: Sequence[int]) -> Table:
+    """Train the networks of 4 and 16 machines."""
+    table = Table(
+        title="\nautoencoders 64-32, 1,000 clips a machine: processor ms an epoch of all; "
+        "ratios over ours together by clock, processor (goal: 4x plain, 8x PyOD)",
         title_justify="left",
         box=None,
     )
-    for heading in ("machines", "dim", "plain", "ours alone", "together", "alone", "together"):
-        training.add_column(heading, justify="right")
+    headings = ("machines", "dim", "PyOD", "plain", "alone", "together")
+    for heading in (*headings, "PyOD / together", "plain / together", "alone / together"):
+        table.add_column(heading, justify="right")
     for n_machines in (4, 16):
-        for dim in (128,) if arguments.quick else (128, 768):
-            training.add_row(*autoencoders(n_machines, dim, epochs=3, rounds=3))
-    Console().print(training)
+        for dim in dims:
+            table.add_row(*autoencoders(n_machines, dim, epochs=5, rounds=rounds))
+    return table
+
+
+def many_ids(n_ids: int, n_clips: int, dim: int, workers: int) -> Table:
+    """Fit each of so many machine IDs to its clips and rate a quarter as many others."""
+    n_test = n_clips // 4
+    row_of = {str(i): i for i in range(n_clips + n_test)}
+    keys = tuple(row_of)
+    choices = [DetectorChoice(name) for name in ("mahalanobis", "gmm", "knn")]
+
+    def one(machine: int) -> list[float]:
+        """Seconds of the processor for each detector."""
+        machine_id = f"id_{machine:04d}"
+        ids = (machine_id,)
+        vectors = embeddings(len(keys), dim, np.random.default_rng(machine)).astype(np.float32)
+        unit = FitUnit(
+            "fan", machine_id, keys[:n_clips], ids * n_clips, keys[n_clips:], ids * n_test
+        )
+        clock = [process_time()]
+        for choice in choices:
+            fit_and_score(unit, lambda chosen: vectors[[row_of[key] for key in chosen]], choice)
+            clock.append(process_time())
+        return list(np.diff(clock))
+
+    start = perf_counter()
+    of_each = np.sum(Parallel(workers)(delayed(one)(machine) for machine in range(n_ids)), axis=0)
+    wall = perf_counter() - start
+    table = Table(
+        title=f"{n_ids} machine IDs, fitted to {n_clips} clips x {dim}, {n_test} others rated, "
+        f"{workers} workers: seconds",
+        title_justify="left",
+        box=None,
+    )
+    table.add_column("")
+    table.add_column("", justify="right")
+    for choice, seconds in zip(choices, of_each, strict=True):
+        table.add_row(f"{choice.name}, processor", f"{seconds:.1f}")
+    table.add_row("all three, processor", f"{of_each.sum():.1f}")
+    table.add_row("all three and drawing the vectors, by the clock", f"{wall:.1f}")
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--quick", action="store_true", help="768 dimensions only")
+    parser.add_argument("--only", choices=("vectors", "autoencoders"))
+    parser.add_argument("--many-ids", action="store_true", help="1,000 machine IDs, nothing else")
+    arguments = parser.parse_args()
+    console = Console(width=120)
+    if arguments.many_ids:
+        console.print(many_ids(1000, 200, 768, workers=2))
+        return
+    torch.set_num_threads(arguments.threads)
+    with threadpool_limits(arguments.threads):
+        if arguments.only != "autoencoders":
+            dims = (768,) if arguments.quick else (768, 2048)
+            console.print(compare_with_stock(arguments.rounds, dims))
+        if arguments.only != "vectors":
+            dims = (768,) if arguments.quick else (128, 768)
+            console.print(compare_autoencoders(max(2, arguments.rounds // 3), dims))
 
 
 if __name__ == "__main__":

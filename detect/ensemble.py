@@ -244,7 +244,8 @@ class _Training:
             rows = torch.zeros(len(orders), max(n_rows), dtype=torch.long)
             for row, order, n in zip(rows, orders, n_rows, strict=True):
                 row[:n] = order[start : start + n]
-            batch = self.clips[self.positions, rows]  # (n_machines, n, dim)
+            taken = (rows + self.first_rows).flatten()
+            batch = self.clips.flatten(0, 1).index_select(0, taken).unflatten(0, rows.shape)
             self.draws.n_rows = n_rows
             losses = _losses(self.stack, batch, n_rows)
             losses.sum().backward()  # type: ignore[no-untyped-call]
@@ -311,7 +312,7 @@ class _Training:
         self.draws.generators = [machine.dropout for machine in self.active]
         self.clips = _padded([machine.fit_on for machine in self.active])
         self.watched = _padded([machine.watched for machine in self.active])
-        self.positions = torch.arange(len(self.active))[:, None]
+        self.first_rows = self.clips.shape[1] * torch.arange(len(self.active))[:, None]
 
 
 def _gradient(parameter: Tensor) -> Tensor:
@@ -324,7 +325,7 @@ def _padded(clips: Sequence[Tensor]) -> Tensor:
 
 def _losses(stack: nn.Module, batch: Tensor, n_rows: Sequence[int]) -> Tensor:
     """Mean squared error of each machine's own rows; (n_machines,)."""
-    errors: Tensor = (stack(batch) - batch).square()
+    errors = nn.functional.mse_loss(stack(batch), batch, reduction="none")
     if min(n_rows) == batch.shape[1]:
         return errors.mean(dim=(1, 2))
     n = torch.tensor(n_rows)[:, None]
