@@ -235,12 +235,12 @@ def least_samples(config: Any, extractor: Any) -> int:
     if isinstance(extractor, Wav2Vec2FeatureExtractor) and hasattr(config, "conv_kernel"):
         n: int = getattr(config, "squeeze_factor", 1)  # SEW averages frames in pairs
         for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
-            n = (n - 1) * int(stride) + int(kernel)
-        return n
+            n = (n - 1) * stride + kernel
+        return int(n)
     if isinstance(extractor, ASTFeatureExtractor):
         return AST_FRAME
     if isinstance(extractor, SeamlessM4TFeatureExtractor):
-        return 400 + 160 * max(1, extractor.stride - 1)  # normalised over time: two frames
+        return 400 + 160 * max(1, int(extractor.stride) - 1)  # normalised over time: two frames
     if isinstance(extractor, WhisperFeatureExtractor):
         return int(extractor.n_fft)
     if isinstance(extractor, ClapFeatureExtractor):
@@ -294,8 +294,11 @@ def refuse_code(folder: Path) -> None:
                 raise ValueError(f"{folder / name}: quantised weights are not supported")
 
 
-def read_config(folder: Path, called: str) -> Any:
-    """Read config.json: an audio model that transformers itself has, or a ValueError."""
+INPUTS = {"audio": ("audio", "input_values", "input_features"), "pixels": ("pixel_values",)}
+
+
+def read_config(folder: Path, called: str, *, takes: str = "audio") -> Any:
+    """Read config.json: of a model that transformers itself has and that `takes` this."""
     from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig
 
     refuse_code(folder)
@@ -306,9 +309,9 @@ def read_config(folder: Path, called: str) -> Any:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model: Any = MODEL_MAPPING.get(type(config), None)
         model = model[0] if isinstance(model, tuple) else model
-    takes = "audio" if kind == "clap" else getattr(model, "main_input_name", "nothing known")
-    if takes not in ("audio", "input_values", "input_features"):
-        raise ValueError(f"{called} is of type {kind!r} and takes {takes}: no audio model")
+    given = "audio" if kind == "clap" else getattr(model, "main_input_name", "nothing known")
+    if given not in INPUTS[takes]:
+        raise ValueError(f"{called} is of type {kind!r} and takes {given}, not {takes}")
     return config
 
 
