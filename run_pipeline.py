@@ -144,7 +144,8 @@ def evaluate_command(
     """Compute AUC and pAUC of the official DCASE score files of any system."""
     from detect.score_files import evaluate_score_files
 
-    _print_tables(evaluate_score_files(folder), str(folder), as_json=json)
+    rows, year = evaluate_score_files(folder)
+    _print_tables(rows, str(folder), year=year, as_json=json)
 
 
 def main() -> int:
@@ -753,6 +754,9 @@ def _whole_job(settings: Settings) -> int:
             folders = [o.combination.name if o.results else "" for o in [*outcomes, *refused]]
             linked = [{**e, "folder": name} for e, name in zip(entries, folders, strict=True)]
             page.write_leaderboard(folder.path, linked, f"{dataset.name}: leaderboard")
+            if settings.seeds > 1:
+                means = report.leaderboard_csv(report.over_seeds(entries))
+                report.write_whole(folder.path / "leaderboard_over_seeds.csv", means)
             report.write_whole(folder.path / "leaderboard.csv", report.leaderboard_csv(entries))
         _print_outcomes(settings, dataset, outcomes, entries)
         for reason in untrained:

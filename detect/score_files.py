@@ -1,4 +1,8 @@
-"""Evaluate anyone's DCASE 2020 score files: the labels are in the file names they list."""
+"""Evaluate anyone's DCASE score files: labels and domains are in the file names they list.
+
+From 2021 on there are domains, and each year's rule says how they are compared; 2021 alone has a
+score file per domain.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,22 @@ from detect import evaluate
 from detect.evaluate import ClipTable, FitUnit, Result, Scores
 
 SCORE_FILE = re.compile(
-    r"anomaly_score_(?P<machine_type>.+)_(?P<machine_id>(?:id|section)_\d+)(?:_.+)?\.csv"
+    r"anomaly_score_(?P<machine_type>.+)_(?P<machine_id>(?:id|section)_\d+)"
+    r"(?:_(?P<domain>source|target)(?=_))?(?:_.+)?\.csv"
 )
 LABELS = {"normal": "normal", "anomaly": "anomalous"}
-CLIP = re.compile(r"(?:section_\d+_(?:source|target)_test_)?(?P<label>normal|anomaly)_.+")
+CLIP = re.compile(
+    r"(?:section_\d+_(?P<domain>source|target)_test_)?(?:(?P<label>normal|anomaly)_)?.+"
+)
 
 
-def evaluate_score_files(folder: Path, n_bootstrap: int = 1000, seed: int = 0) -> list[Result]:
+def evaluate_score_files(
+    folder: Path, n_bootstrap: int = 1000, seed: int = 0
+) -> tuple[list[Result], int]:
     """Compute AUC and pAUC per machine ID, means and pooled, from `anomaly_score_*.csv`.
 
+    Returns them with the DCASE year whose rules apply: 2021 for a file per domain, 2022 (2023
+    where there is no section but 00) for domains in the clips' names, 2020 without domains.
     Training clips are not known here, so `n_train` is 0. Clips without a label in their name
     count as unlabelled. Raises ValueError for a folder without such files, or a line that is
     not `file name,score`.
@@ -35,6 +46,8 @@ def evaluate_score_files(folder: Path, n_bootstrap: int = 1000, seed: int = 0) -
     types: list[str] = []
     ids: list[str] = []
     labels: list[str] = []
+    domains: list[str] = []
+    has_files_per_domain = False
     fitted: list[Scores] = []
     for path in paths:
         match = SCORE_FILE.fullmatch(path.name)
@@ -49,13 +62,23 @@ def evaluate_score_files(folder: Path, n_bootstrap: int = 1000, seed: int = 0) -
         keys += listed
         types += [match["machine_type"]] * n
         ids += [match["machine_id"]] * n
-        labels += [_label(name) for name in names]
+        clips = [CLIP.fullmatch(PurePosixPath(name).name) for name in names]
+        labels += [LABELS.get((clip and clip["label"]) or "", "unknown") for clip in clips]
+        domains += [(clip and clip["domain"]) or match["domain"] or "" for clip in clips]
+        has_files_per_domain |= match["domain"] is not None
         unit = FitUnit(
             match["machine_type"], match["machine_id"], (), (), listed, (match["machine_id"],) * n
         )
         fitted.append(Scores(unit, scores, None, 0.0))
-    table = ClipTable(tuple(keys), tuple(types), tuple(ids), ("test",) * len(keys), tuple(labels))
-    return evaluate.results(table, fitted, n_bootstrap=n_bootstrap, seed=seed)
+    columns = keys, types, ids, ["test"] * len(keys), labels, domains
+    table = ClipTable(*(tuple(column) for column in columns))
+    if has_files_per_domain:
+        year = 2021
+    elif any(domains):
+        year = 2023 if set(ids) == {"section_00"} else 2022
+    else:
+        year = 2020
+    return evaluate.results(table, fitted, year=year, n_bootstrap=n_bootstrap, seed=seed), year
 
 
 def read_score_file(path: Path) -> tuple[list[str], evaluate.Array]:
@@ -81,8 +104,3 @@ def read_score_file(path: Path) -> tuple[list[str], evaluate.Array]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{path} lists {twice!r} twice")
     return names, np.array(scores, dtype=np.float64)
-
-
-def _label(name: str) -> str:
-    match = CLIP.fullmatch(PurePosixPath(name).name)
-    return "unknown" if match is None else LABELS[match["label"]]

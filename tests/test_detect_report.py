@@ -10,7 +10,7 @@ from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
 from detect import report
-from detect.evaluate import ClipTable, FitUnit, Result, Scores, results
+from detect.evaluate import ClipTable, FitUnit, Result, Scores, official_score, results
 from detect.score_files import evaluate_score_files
 
 SUMMARIES = ["mean", "hmean", "pooled"]
@@ -197,7 +197,9 @@ def test_anyones_official_score_files_are_evaluated_as_scikit_learn_does(rng, tm
             roc_auc_score(truth, values), roc_auc_score(truth, values, max_fpr=0.1),
         )  # fmt: skip
 
-    rows = {row.machine_id: row for row in evaluate_score_files(tmp_path)}
+    found, year = evaluate_score_files(tmp_path)
+    rows = {row.machine_id: row for row in found}
+    assert year == 2020
 
     for machine_id, (auc, pauc) in expected.items():
         assert abs(rows[machine_id].auc - auc) < 1e-12
@@ -212,15 +214,38 @@ def test_score_files_we_write_are_read_back_to_the_same_figures(rng, tmp_path):
     table, scores = scored(rng)
     report.write_scores(tmp_path, table, scores)
 
-    again = evaluate_score_files(tmp_path)
+    again, _ = evaluate_score_files(tmp_path)
 
     assert [r.auc for r in again] == [r.auc for r in results(table, scores)]
+
+
+@pytest.mark.parametrize(
+    ("ids", "year"),
+    [
+        (("section_00", "section_01"), 2021),
+        (("section_00", "section_01"), 2022),
+        (("section_00",), 2023),
+    ],
+)
+def test_score_files_with_domains_are_compared_by_the_rules_of_their_year(ids, year, rng, tmp_path):
+    table, scores = scored(rng, ids=ids, n=40, domains=("source", "target"))
+    report.write_scores(tmp_path, table, scores, year)
+    expected = results(table, scores, year=year)
+
+    again, told = evaluate_score_files(tmp_path)
+
+    assert told == year
+    for column in ("auc", "pauc", "auc_source", "auc_target", "pauc_source", "pauc_target"):
+        assert [getattr(r, column) for r in again] == [getattr(r, column) for r in expected]
+    assert official_score(again, told) == official_score(expected, year)
+    assert again[0].auc_source is not None
+    assert (again[0].pauc_target is None) == (year > 2021)
 
 
 def test_score_files_without_labels_are_accepted(tmp_path):
     (tmp_path / "anomaly_score_fan_id_01.csv").write_text("id_01_00000000.wav,1.5\n")
 
-    rows = evaluate_score_files(tmp_path)
+    rows, _ = evaluate_score_files(tmp_path)
 
     assert (rows[0].n_unlabelled, rows[0].auc, rows[0].note) == (1, None, "no labels")
 

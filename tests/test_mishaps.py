@@ -729,6 +729,8 @@ def test_domains_of_2021_are_scored_within_themselves(tmp_path, pipeline):
     assert float(row["auc_target"]) == pytest.approx(by_hand(target, "section"), abs=1e-6)
     cells = [by_hand(s, "section", **o) for s in (source, target) for o in ({}, {"max_fpr": 0.1})]
     assert f"{harmonic_mean(*cells):.3f}" in ran.text
+    evaluated = pipeline("evaluate", ran.folder)
+    assert f"DCASE 2021 (harmonic mean): {harmonic_mean(*cells):.3f}" in evaluated.text
 
 
 def test_domains_of_2022_on_share_the_anomalies_of_the_section(tmp_path, pipeline):
@@ -744,6 +746,9 @@ def test_domains_of_2022_on_share_the_anomalies_of_the_section(tmp_path, pipelin
     assert float(row["auc_target"]) == pytest.approx(target, abs=1e-6)
     assert float(row["pauc"]) == pytest.approx(pauc, abs=1e-6)
     assert f"{harmonic_mean(source, target, pauc):.3f}" in ran.text
+    evaluated = pipeline("evaluate", ran.folder)
+    official = f"DCASE 2023 (harmonic mean): {harmonic_mean(source, target, pauc):.3f}"
+    assert official in evaluated.text
 
 
 def test_an_interrupt_leaves_what_was_done_and_says_how_to_go_on(tmp_path, pipeline):

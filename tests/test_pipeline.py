@@ -506,6 +506,27 @@ def test_a_sweep_runs_each_value_with_each_and_says_what_its_thresholds_decide(
                 assert 0 <= float(row[f"{name}_at_{threshold}"]) <= 1
 
 
+def test_seeds_end_in_a_file_of_their_means_and_spreads_beside_the_rows_of_each(
+    pipeline, recordings
+):
+    few_trees = ("--set", "iforest.n_estimators=1", "--set", "iforest.max_samples=3")
+    done = pipeline("--detector", "knn,iforest", "--pooling", "mean", "--seeds", "3", *few_trees)
+
+    assert done.code == 0
+    (grid,) = run_folders(grid=True)
+    each = rows(grid / "leaderboard.csv")
+    merged = {row["detector"]: row for row in rows(grid / "leaderboard_over_seeds.csv")}
+    assert len(each) == 6
+    assert {(row["detector"], row["seeds"]) for row in merged.values()} == {
+        ("knn", "3"), ("iforest", "3"),
+    }  # fmt: skip
+    for name, row in merged.items():
+        aucs = [float(one["auc_mean"]) for one in each if one["detector"] == name]
+        assert float(row["auc_mean"]) == pytest.approx(np.mean(aucs), abs=1e-6)
+        assert float(row["auc_spread"]) == pytest.approx(np.std(aucs, ddof=1), abs=1e-6)
+    assert float(merged["iforest"]["auc_spread"]) > float(merged["knn"]["auc_spread"]) == 0
+
+
 def test_random_weights_inside_a_detector_are_said_too(pipeline, recordings):
     done = pipeline(
         *("--detector", "resnet50_cnn", "--ids", "id_00"),
