@@ -230,11 +230,14 @@ def read_saved_model(folder: Path, called: Path | None = None) -> dict[str, Tens
 
 
 def _import(module: str, what: str) -> Any:
+    import warnings
     from importlib import import_module
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else it describes the machine at length
     try:
-        return import_module(module)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # tensorflow_hub imports pkg_resources
+            return import_module(module)
     except ImportError as error:
         raise ValueError(
             f"{what} is read by TensorFlow, once, and {error.name or module} is not installed "
