@@ -749,15 +749,8 @@ def _whole_job(settings: Settings) -> int:
         outcomes = _judge(settings, dataset, table, sources, combinations, unusable, folder)
         entries = [outcome.entry for outcome in [*outcomes, *refused]]
         if is_grid:
-            from detect import page, report  # not at the top: errors need no scikit-learn
-
-            folders = [o.combination.name if o.results else "" for o in [*outcomes, *refused]]
-            linked = [{**e, "folder": name} for e, name in zip(entries, folders, strict=True)]
-            page.write_leaderboard(folder.path, linked, f"{dataset.name}: leaderboard")
-            if settings.seeds > 1:
-                means = report.leaderboard_csv(report.over_seeds(entries))
-                report.write_whole(folder.path / "leaderboard_over_seeds.csv", means)
-            report.write_whole(folder.path / "leaderboard.csv", report.leaderboard_csv(entries))
+            made = [outcome.combination.name for outcome in [*outcomes, *refused]]
+            _write_leaderboard(folder.path, dataset.name, made, entries)
         _print_outcomes(settings, dataset, outcomes, entries)
         for reason in untrained:
             say("no result", reason, "red")
@@ -768,6 +761,21 @@ def _whole_job(settings: Settings) -> int:
         if untrained or any(outcome.reason for outcome in outcomes):
             return FAILED
         return CLIPS_LEFT_OUT if folder.left_out else DONE
+
+
+def _write_leaderboard(
+    folder: Path, data_name: str, names: Sequence[str], entries: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write a grid's leaderboard, and with several seeds what they come to; the CSV comes last."""
+    from detect import page, report
+
+    pages = [name if (folder / name / "report.html").exists() else "" for name in names]
+    linked = [{**entry, "folder": name} for entry, name in zip(entries, pages, strict=True)]
+    page.write_leaderboard(folder, linked, f"{data_name}: leaderboard")
+    if any("seed" in entry for entry in entries):
+        means = report.leaderboard_csv(report.over_seeds(entries))
+        report.write_whole(folder / "leaderboard_over_seeds.csv", means)
+    report.write_whole(folder / "leaderboard.csv", report.leaderboard_csv(entries))
 
 
 def _table(dataset: DataSet) -> tuple[ClipTable, list[str]]:
@@ -962,22 +970,57 @@ def _conclude(
     unlike: Sequence[UnlikeClip],
     left_out: Sequence[tuple[str, str]],
 ) -> Outcome:
-    """Compare a combination's scores with the labels and write its files, results.json last."""
-    from detect import figures, page, report
+    """Compare a combination's scores with the labels and write its files.
+
+    Files that cannot be made are its reason, beside the figures, so that the others go on.
+    """
     from detect.decisions import decisions
     from detect.detector import last_step
     from detect.evaluate import results
-    from detect.saving import save_detector
 
-    combination, table, source = work.combination, work.table, work.source
+    combination, table = work.combination, work.table
     reasons = [*work.untrained, *(each for each in fitted if isinstance(each, str))]
     scores = [each for each in fitted if not isinstance(each, str)]
     for reason in reasons:
         folder.log("failed", reason=reason)
     if not scores:
         return Outcome(combination, reason="; ".join(reasons) or "no test clip is left to judge")
-    fit_per = _fit_per(settings, combination.detector)
-    rows = results(table, scores, fit_per, dataset.year, seed=settings.seed)
+    outcome = Outcome(combination)
+    try:
+        fit_per = _fit_per(settings, combination.detector)
+        rows = results(table, scores, fit_per, dataset.year, seed=settings.seed)
+        rated_by = (getattr(last_step(each.detector), "warning", "") for each in scores)
+        outcome = Outcome(
+            combination,
+            rows,
+            "; ".join(reasons),
+            decisions(table, scores),
+            "; ".join(dict.fromkeys(filter(None, [work.source.warning, *rated_by]))),
+        )
+        errors = [*left_out, *(("fit", reason) for reason in reasons)]
+        _write(dataset, work, scores, outcome, folder, unlike, errors)
+    except Exception as error:  # whatever it is, hours of other fits are worth more
+        why = " ".join(str(error).split()) or type(error).__name__
+        reasons.append(f"the files of {combination.name} are not complete: {why}")
+        folder.log("failed", reason=reasons[-1])
+        return replace(outcome, reason="; ".join(reasons))
+    return outcome
+
+
+def _write(
+    dataset: DataSet,
+    work: Work,
+    scores: Sequence[Scores],
+    outcome: Outcome,
+    folder: RunFolder,
+    unlike: Sequence[UnlikeClip],
+    errors: Sequence[tuple[str, str]],
+) -> None:
+    """Write the files of a combination; results.json comes last, and says that all are there."""
+    from detect import figures, page, report
+    from detect.saving import save_detector
+
+    table, rows = work.table, outcome.results
     for each in scores:
         folder.log("fitted", unit=each.unit.name, seconds=each.seconds, warnings=each.warnings)
         for epoch in each.history:
@@ -993,10 +1036,8 @@ def _conclude(
         machines = figures.machine_scores(table, scores, rows)
         figures.draw_scores(path / "scores.png", machines)
         figures.draw_roc(path / "roc.png", machines)
-    rated_by = (getattr(last_step(each.detector), "warning", "") for each in scores)
-    warnings = list(dict.fromkeys(filter(None, [source.warning, *rated_by])))
     told = page.Run(
-        title=f"{dataset.name}: {combination.name}",
+        title=f"{dataset.name}: {outcome.combination.name}",
         table=table,
         scores=scores,
         results=rows,
@@ -1004,24 +1045,20 @@ def _conclude(
         facts={
             "version": version_here(),
             "date": time.strftime("%Y-%m-%d %H:%M"),
-            "vectors": source.path,
+            "vectors": work.source.path,
         },
         unlike=unlike,
-        warnings=warnings,
-        errors=[*left_out, *(("fit", reason) for reason in reasons)],
+        warnings=list(filter(None, [outcome.warning])),
+        errors=errors,
         data_root=dataset.root,
     )
     page.write_report(path, told)
-    outcome = Outcome(
-        combination, rows, "; ".join(reasons), decisions(table, scores), "; ".join(warnings)
-    )
     more = {
         "decisions": outcome.decisions,
         "failed": outcome.reason,
         "warning": outcome.warning,
     }
     report.write_results(path, rows, year=dataset.year, more=more)
-    return outcome
 
 
 def _only(table: ClipTable, keys: frozenset[str]) -> ClipTable:

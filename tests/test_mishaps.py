@@ -19,7 +19,7 @@ import soundfile
 from sklearn.metrics import roc_auc_score
 
 import run_pipeline
-from detect import DETECTORS, figures
+from detect import DETECTORS, figures, page
 from detect import Row as DetectorRow
 from embed import ENCODERS
 from embed import Row as EncoderRow
@@ -605,6 +605,29 @@ def test_a_grid_with_one_failing_detector_finishes_the_others(data, pipeline, mo
     assert len(failed) == 10
     assert "the moon is in the wrong phase" in ran.text
     assert ran.code == 1
+
+
+def test_a_page_that_cannot_be_written_costs_one_combination_its_files_and_nobody_else(
+    data, pipeline, monkeypatch
+):
+    def write_report(folder, run):
+        if "knn" in run.title:
+            raise RuntimeError("the pen is empty")
+        return really(folder, run)
+
+    really = page.write_report
+    monkeypatch.setattr(page, "write_report", write_report)
+    ran = pipeline("--data", data, "--detector", "mahalanobis,knn,pca", "--pooling", "mean")
+
+    with (ran.folder / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["detector"]: row for row in csv.DictReader(file)}
+    assert ran.code == 1
+    assert "the pen is empty" in rows["knn"]["error"]
+    assert [rows[name]["error"] for name in ("mahalanobis", "pca")] == ["", ""]
+    assert all(float(row["auc_mean"]) > 0 for row in rows.values())
+    finished = {path.parent.name for path in ran.folder.glob("*/results.json")}
+    assert finished == {"logmel-mean-mahalanobis", "logmel-mean-pca"}
+    assert "logmel-mean-knn/report.html" not in (ran.folder / "leaderboard.html").read_text()
 
 
 @pytest.mark.usefixtures("with_figures")
