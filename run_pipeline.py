@@ -730,6 +730,7 @@ def _whole_job(settings: Settings) -> int:
         dataset = _find_clips(settings)
     table, untrained = _table(dataset)
     is_grid = len(combinations) + len(refused) > 1
+    settings, unusable = _hand_weights(settings, {c.detector for c in combinations})
     with (
         RunFolder.of_grid(settings, dataset)
         if is_grid
@@ -739,13 +740,13 @@ def _whole_job(settings: Settings) -> int:
             say("skipped", f"{outcome.combination.name}: {outcome.reason}", "yellow")
         for skipped in dataset.skipped:
             folder.leave_out(skipped.key, skipped.reason)
-        unusable: dict[str, str] = {}
         if imported:
             poolings = {c.pooling for c in combinations}
             sources = _imported_sources(settings, imported, names, poolings)
         else:
-            pairs = [(c.encoder, c.pooling) for c in combinations]
-            sources, unusable = _embed_all(settings, dataset, pairs, folder)
+            pairs = [(c.encoder, c.pooling) for c in combinations if c.detector not in unusable]
+            sources, without = _embed_all(settings, dataset, pairs, folder)
+            unusable |= without
         outcomes = _judge(settings, dataset, table, sources, combinations, unusable, folder)
         entries = [outcome.entry for outcome in [*outcomes, *refused]]
         if is_grid:
@@ -776,6 +777,34 @@ def _write_leaderboard(
         means = report.leaderboard_csv(report.over_seeds(entries))
         report.write_whole(folder / "leaderboard_over_seeds.csv", means)
     report.write_whole(folder / "leaderboard.csv", report.leaderboard_csv(entries))
+
+
+def _hand_weights(settings: Settings, detectors: set[str]) -> tuple[Settings, dict[str, str]]:
+    """Hand the detectors that hold a frozen network its weights, as --set DETECTOR.weights=PATH.
+
+    Returns the settings, and why a detector has none; the only detector of a run raises instead.
+    """
+    from embed.weights import RANDOM, WEIGHTS, find_checkpoint
+
+    handed: list[str] = []
+    unusable: dict[str, str] = {}
+    for detector in sorted(detectors):
+        network = DETECTORS[detector].network
+        if not network or "weights" in set_options(settings, "detector", detector):
+            continue
+        path = _weights_of(settings.weights, network)
+        try:
+            if path != RANDOM:
+                row = WEIGHTS[network]
+                path = str(find_checkpoint(path, row, offline=settings.offline).path)
+        except (OSError, ValueError) as error:
+            if len(detectors) == 1:
+                raise
+            unusable[detector] = " ".join(str(error).split())
+            say("failed", f"{detector}: {unusable[detector]}", "red")
+        else:
+            handed.append(f"{detector}.weights={path}")
+    return replace(settings, set=[*settings.set, *handed]), unusable
 
 
 def _table(dataset: DataSet) -> tuple[ClipTable, list[str]]:
@@ -834,7 +863,7 @@ def _judge(
     work: list[Work] = []
     for combination in combinations:
         finished = folder.path / combination.name / "results.json"
-        if reason := unusable.get(combination.encoder):
+        if reason := unusable.get(combination.detector) or unusable.get(combination.encoder):
             outcomes[combination] = Outcome(combination, reason=reason)
         elif is_grid and finished.exists():
             outcomes[combination] = _read_outcome(combination, finished)

@@ -36,6 +36,16 @@ SYSTEMS: dict[str, System] = {
     "panns-mahalanobis": System(
         "PANNs' clip vector, Mahalanobis distance", "panns", "clip", "mahalanobis"
     ),
+    "vggish-ocsvm": System("VGGish's frames in a row, One-Class SVM", "vggish", "flatten", "ocsvm"),
+    "vggish-mahalanobis": System(
+        "VGGish's frames averaged, Mahalanobis distance", "vggish", "mean", "mahalanobis"
+    ),
+    "wav2vec2-mlp": System(
+        "wav2vec 2.0 averaged over time, dense autoencoder 768-256-768", "wav2vec2", "mean", "mlp"
+    ),
+    "wav2vec2-lstm-ae": System(
+        "wav2vec 2.0 frames, LSTM autoencoder", "wav2vec2", "frames", "lstm_ae"
+    ),
     "resnet50-cnn": System(
         "log-mel as a picture, frozen ImageNet ResNet50, CNN decoder",
         "logmel",

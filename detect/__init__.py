@@ -24,7 +24,8 @@ class Row:
 
     `scale`: a ColumnScaler stands before it unless the user says otherwise. `needs_ids`: it
     learns to tell the machine IDs of a type apart, so it is fitted per type, with
-    y = machine IDs, and scores with them too.
+    y = machine IDs, and scores with them too. `network`: the published network that it holds,
+    frozen, and whose folder it expects as its option `weights`.
     """
 
     target: str
@@ -33,6 +34,7 @@ class Row:
     takes: Takes = "vectors"
     scale: bool = True
     needs_ids: bool = False
+    network: str = ""
 
     def resolve(self) -> Any:
         module, name = self.target.split(":")
@@ -152,9 +154,10 @@ DETECTORS: dict[str, Row] = {
     ),
     "resnet50_cnn": Row(
         "detect.images:ResNetAutoencoder",
-        "frozen ImageNet ResNet50 and a CNN decoder; takes its weights as a folder",
+        "frozen ImageNet ResNet50 and a CNN decoder",
         takes="sequences",
         scale=False,
+        network="resnet50",
     ),
     "lstm_predictor": Row(
         "detect.recurrent:LSTMPredictor",
