@@ -71,7 +71,8 @@ def serving() -> Iterator[Server]:
             self.send_response(status)
             self.send_header("Content-Length", str(len(content) - start))
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-            self.send_header("X-Repo-Commit", REVISION)
+            commit = re.search("/resolve/([0-9a-f]{40})/", self.path)
+            self.send_header("X-Repo-Commit", commit[1] if commit else REVISION)
             if status == 206:
                 last = len(content) - 1
                 self.send_header("Content-Range", f"bytes {start}-{last}/{len(content)}")
