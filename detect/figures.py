@@ -6,8 +6,10 @@ page draws the same numbers by itself.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,8 +195,44 @@ def _subplots(
 def _save(figure: Any, path: Path) -> None:
     from matplotlib.text import Text
 
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # a machine may be called anything
+    texts = figure.findobj(Text)
+    fonts = _fonts_for("".join(text.get_text() for text in texts))
+    for text in texts:  # a machine may be called anything, in any script
+        text.set_parse_math(False)
+        text.set_fontfamily(fonts)
     partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, dpi=110, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(partial, dpi=110, format="png")
     partial.replace(path)
+
+
+def _fonts_for(text: str) -> list[str]:
+    """Name the usual font and, for what it lacks, installed ones that have it."""
+    from matplotlib import font_manager, rcParams
+
+    usual = list(rcParams["font.family"])
+    missing = {ord(c) for c in text if c.isprintable()}
+    missing -= _characters_of(font_manager.findfont(font_manager.FontProperties()))
+    upright = [
+        font
+        for font in font_manager.fontManager.ttflist
+        if missing and font.style == "normal" and "Last Resort" not in font.name  # boxes again
+    ]
+    for font in sorted(upright, key=lambda font: (font.weight != 400, font.name)):
+        if found := missing & _characters_of(font.fname):
+            usual.append(font.name)
+            missing -= found
+        if not missing:
+            break
+    return list(dict.fromkeys(usual))
+
+
+@cache
+def _characters_of(font: str) -> frozenset[int]:
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        return frozenset(FT2Font(font).get_charmap())
+    except (OSError, RuntimeError):  # a font file that cannot be read
+        return frozenset()

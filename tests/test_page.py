@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import warnings
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -254,6 +255,47 @@ def test_figures_are_png(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["roc.png", "scores.png"]
     for path in tmp_path.iterdir():
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def a_font_of_wind(tmp_path, monkeypatch):
+    """Offer matplotlib a font that has one character, which its own has not."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+    from matplotlib import font_manager
+
+    pen = TTGlyphPen(None)
+    for i, corner in enumerate([(0, 0), (400, 900), (800, 0)]):
+        (pen.lineTo if i else pen.moveTo)(corner)
+    pen.closePath()
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "wind"])
+    builder.setupCharacterMap({ord("風"): "wind"})
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "wind": pen.glyph()})
+    builder.setupHorizontalMetrics({".notdef": (1000, 0), "wind": (1000, 0)})
+    builder.setupHorizontalHeader(ascent=900, descent=0)
+    builder.setupNameTable({"familyName": "Kaze", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(tmp_path / "kaze.ttf")
+    manager = font_manager.fontManager
+    monkeypatch.setattr(manager, "ttflist", list(manager.ttflist))
+    manager.addfont(str(tmp_path / "kaze.ttf"))
+
+
+def test_names_in_a_script_that_the_usual_font_lacks_are_drawn_with_one_that_has_it(
+    tmp_path, request
+):
+    run, *_ = make_run(machine_type="風")
+    machines = machine_scores(run.table, run.scores, run.results)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # where no font has it, nobody is told for every character
+        draw_scores(tmp_path / "boxes.png", machines)
+        request.getfixturevalue("a_font_of_wind")
+        draw_scores(tmp_path / "scores.png", machines)
+        draw_roc(tmp_path / "roc.png", machines)
+
+    assert (tmp_path / "scores.png").read_bytes() != (tmp_path / "boxes.png").read_bytes()
 
 
 def test_leaderboard_shows_every_combination_and_why_one_is_missing(tmp_path):
