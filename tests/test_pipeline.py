@@ -530,7 +530,7 @@ def test_seeds_end_in_a_file_of_their_means_and_spreads_beside_the_rows_of_each(
 def test_random_weights_inside_a_detector_are_said_too(pipeline, recordings):
     done = pipeline(
         *("--detector", "resnet50_cnn", "--ids", "id_00"),
-        *("--set", "resnet50_cnn.weights=random", "--set", "resnet50_cnn.epochs=1"),
+        *("--weights", "random", "--set", "resnet50_cnn.epochs=1"),
     )
 
     assert done.code == 0
@@ -539,3 +539,23 @@ def test_random_weights_inside_a_detector_are_said_too(pipeline, recordings):
     (folder,) = run_folders()
     assert "random weights" in (folder / "report.html").read_text()
     assert "random weights" in json.loads((folder / "results.json").read_text())["warning"]
+
+
+def test_a_detectors_missing_weights_are_told_before_anything_is_embedded(
+    pipeline, recordings, monkeypatch, tmp_path
+):
+    for name in ("HOME", "XDG_CACHE_HOME", "HF_HUB_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path / "empty"))
+
+    alone = pipeline("--system", "resnet50-cnn", "--offline")
+    assert (alone.code, alone.err.startswith("error: model.safetensors is not on this")) == (
+        1,
+        True,
+    )
+    assert not Path("embeddings").exists()
+
+    grid = pipeline("--detector", "resnet50_cnn,knn", "--pooling", "frames,mean", "--offline")
+    assert grid.code == 1
+    assert "failed: resnet50_cnn: model.safetensors is not on this machine" in grid.err
+    board = rows(run_folders(grid=True)[0] / "leaderboard.csv")
+    assert {row["detector"] for row in board if row["auc_mean"]} == {"knn"}
