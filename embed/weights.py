@@ -398,7 +398,8 @@ def _from_hub(weights: Weights, folder: Path, *, offline: bool, hint: str) -> Pa
     endpoint = weights.hub or os.environ.get("HF_ENDPOINT") or HUB
     largest = weights.files[0]
     others = " and ".join(file.name for file in weights.files[1:])
-    hint = f"{others} belong beside it; {hint}"
+    verb = "belong" if len(weights.files) > 2 else "belongs"
+    hint = f"{others} {verb} beside it; {hint}"
     if is_offline(offline):
         why = "offline was asked for"
         raise DownloadError(unobtainable(largest, folder / largest.name, why, hint))
