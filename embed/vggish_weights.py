@@ -218,7 +218,7 @@ def read_saved_model(folder: Path, called: Path | None = None) -> dict[str, Tens
             variable = np.asarray(reader.get_tensor(key), dtype=np.float32)
             order = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[variable.ndim]
             tensors[name] = torch.from_numpy(variable.transpose(order).copy())
-    except (tensorflow.errors.OpError, RuntimeError) as error:
+    except (tensorflow.errors.OpError, RuntimeError, IndexError) as error:
         raise ValueError(
             f"TensorFlow cannot read the variables of {called} ({' '.join(str(error).split())}); "
             "delete it and fetch it again"
