@@ -245,7 +245,7 @@ class _Training:
             for row, order, n in zip(rows, orders, n_rows, strict=True):
                 row[:n] = order[start : start + n]
             taken = (rows + self.first_rows).flatten()
-            batch = self.clips.flatten(0, 1).index_select(0, taken).unflatten(0, rows.shape)
+            batch = self.clips.flatten(0, 1).index_select(0, taken).view(*rows.shape, -1)
             self.draws.n_rows = n_rows
             losses = _losses(self.stack, batch, n_rows)
             losses.sum().backward()  # type: ignore[no-untyped-call]

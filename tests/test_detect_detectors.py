@@ -275,15 +275,23 @@ class TestAgainstStock:
         )
 
 
-@pytest.mark.parametrize("nu", [0.1, 0.5])
-def test_one_class_svm_stops_where_stock_stops(nu, rng):
-    # at the usual tolerance the place depends on every step; a kernel in float32 strays
-    X = rng.normal(size=(400, 32)) @ rng.normal(size=(32, 96)) + 5
+@pytest.mark.parametrize(("n", "nu"), [(400, 0.1), (400, 0.5), (60, 0.99), (1500, 0.1)])
+def test_one_class_svm_stops_where_stock_stops(n, nu, rng):
+    # at the usual tolerance the place depends on every step; products in float32 would stray
+    X = rng.normal(size=(n, 32)) @ rng.normal(size=(32, 96)) + 5
 
     ours, stock = OneClassSVM(nu).fit(X), StockOneClassSVM(nu=nu).fit(X)
 
     np.testing.assert_allclose(ours.score_samples(X[:50]), stock.score_samples(X[:50]), rtol=1e-10)
     assert ours.offset_ == pytest.approx(stock.offset_[0], rel=1e-10)
+
+
+def test_one_class_svm_that_leaves_out_every_clip_has_a_boundary(rng):
+    X = rng.normal(size=(30, 4))  # stock ends in an error here
+
+    above = OneClassSVM(nu=1.0).fit(X).decision_function(X)
+
+    assert above.max() == pytest.approx(0, abs=1e-5)
 
 
 def test_gmm_by_its_nearest_component_ignores_the_weights(rng):
