@@ -104,7 +104,7 @@ class Converted:
     """
 
     def __init__(self, network: nn.Module, encoder: PretrainedNetwork) -> None:
-        self._network = network
+        self._network = network.eval()
         self._encoder = encoder
         self._loaded: dict[tuple[Any, ...], tuple[list[int | None], Call]] = {}
         self._lock = Lock()
@@ -219,7 +219,11 @@ def to_onnx(network: nn.Module, ints: tuple[int, ...], x: Tensor, *, fixed: bool
         )
         model = torch.onnx.export(program, dynamo=True, verbose=False)
         assert model is not None
-        return bytes(model.model_proto.SerializeToString())
+        proto = model.model_proto
+    for size, dim in zip(shape, proto.graph.input[0].type.tensor_type.shape.dim, strict=True):
+        if not dim.dim_param.isidentifier():  # not free: the exporter writes a fixed 5 as a name
+            dim.dim_value = size
+    return bytes(proto.SerializeToString())
 
 
 @contextmanager

@@ -1,0 +1,412 @@
+"""Whatever runs a network gives torch's vectors; a converted copy is made once and never wrong."""
+
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from embed import ENCODERS, encoder_row, make_encoder, make_pooling
+from embed.audio import Preprocessing
+from embed.backends import CONVERTING, Converted, check_backend, fastest, to_onnx
+from embed.encoder import configuration, fingerprint
+
+INSTALLED = [b for b, needs in CONVERTING.items() if all(find_spec(name) for name in needs)]
+NETWORKS = [
+    name
+    for name in ENCODERS
+    if name != "hf" and "backend" in {f.name for f in fields(encoder_row(name).resolve())}
+]
+LENGTHS = (1.0, 1.77, 1.31)  # s, in this order: shapes change between calls
+needs_openvino = pytest.mark.skipif("openvino" not in INSTALLED, reason="needs openvino")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Keep converted copies of all tests of this file in one folder of their own."""
+    folder = tmp_path_factory.getbasetemp() / "user-cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder / "anomalous-sound-pipeline" / "weights"
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Return what makes an encoder of the real architecture with narrow layers."""
+
+    def make(name: str, **options):
+        monkeypatch.setattr("embed.panns.CHANNELS", (1, 4, 4, 8, 8, 16, 16))
+        monkeypatch.setattr("embed.panns.DIM", 16)
+        torch.manual_seed(0)
+        weights = SMALL[name](tmp_path, monkeypatch) if name in SMALL else "random"
+        return make_encoder(name, **{"weights": str(weights), **options})
+
+    return make
+
+
+def _panns(folder: Path, monkeypatch) -> str:
+    return "random"
+
+
+def _vggish(folder: Path, monkeypatch) -> str:
+    convolutions = {
+        **{"conv1": (1, 4), "conv2": (4, 8), "conv3_1": (8, 8), "conv3_2": (8, 8)},
+        **{"conv4_1": (8, 8), "conv4_2": (8, 8)},
+    }
+    linears = {"fc1_1": (6 * 4 * 8, 16), "fc1_2": (16, 16), "fc2": (16, 8)}
+    for module in ("embed.vggish", "embed.vggish_weights"):
+        monkeypatch.setattr(f"{module}.CONVOLUTIONS", convolutions)
+        monkeypatch.setattr(f"{module}.LINEARS", linears)
+    return "random"
+
+
+def _ast(folder: Path, monkeypatch) -> Path:
+    from safetensors.torch import save_file
+
+    from embed.spectrogram_transformer import MODEL_TYPE, Settings, random_tensors
+
+    small = {"hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 32}
+    settings = {**small, "num_hidden_layers": 2, "max_length": 256}
+    save_file(random_tensors(Settings(**settings)), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"model_type": MODEL_TYPE, **settings}))
+    return folder
+
+
+def _wav2vec2(folder: Path, monkeypatch) -> Path:
+    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+    config = Wav2Vec2Config(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=8,
+        num_conv_pos_embedding_groups=2,
+    )
+    Wav2Vec2Model(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+def _resnet50(folder: Path, monkeypatch) -> Path:
+    from transformers import ResNetConfig, ResNetModel
+
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 8, 16], depths=[1, 1, 1, 1])
+    ResNetModel(config).save_pretrained(folder)
+    return folder
+
+
+SMALL = {
+    "panns": _panns,
+    "vggish": _vggish,
+    "ast": _ast,
+    "wav2vec2": _wav2vec2,
+    "resnet50": _resnet50,
+}
+
+
+def waveforms(encoder, n_clips: int, seconds: float) -> np.ndarray:
+    rng = np.random.default_rng(n_clips)
+    n_samples = int(seconds * encoder.sample_rate) + n_clips  # odd and even
+    return rng.normal(0, 0.1, (n_clips, n_samples)).astype(np.float32)
+
+
+def vectors(encoder, clips: np.ndarray) -> list[np.ndarray]:
+    return encoder.encode(clips, [make_pooling("clip")])
+
+
+def assert_like_torch(encoder, reference, largest: float) -> None:
+    """Compare for several lengths, batches of 1 to 5, pooled and as frames."""
+    poolings = [make_pooling("clip")]
+    for n_clips, seconds in zip((1, 5, 2, 3, 4), (*LENGTHS, *LENGTHS), strict=False):
+        clips = waveforms(encoder, n_clips, seconds)
+        for wanted in (poolings, [make_pooling("frames")]):
+            (ours,), (theirs,) = encoder.encode(clips, wanted), reference.encode(clips, wanted)
+            assert ours.shape == theirs.shape
+            assert np.abs(ours - theirs).max() <= largest * np.abs(theirs).max()
+
+
+@pytest.fixture
+def exported_once(monkeypatch):
+    """Export once for all backends of a test, which is what takes long."""
+    made = {}
+
+    def export(network, ints, x, *, fixed):
+        if (ints, fixed and x.shape) not in made:
+            made[ints, fixed and x.shape] = to_onnx(network, ints, x, fixed=fixed)
+        return made[ints, fixed and x.shape]
+
+    monkeypatch.setattr("embed.backends.to_onnx", export)
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs openvino or onnxruntime")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_converted_network_gives_torchs_vectors(name, small, exported_once):
+    reference = small(name)
+
+    for backend in INSTALLED:
+        assert_like_torch(small(name, backend=backend), reference, 1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", [*INSTALLED, "compiled"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_whole_network_gives_torchs_vectors(name, backend):
+    encoder = make_encoder(name, weights="random", backend=backend)
+
+    assert_like_torch(encoder, make_encoder(name, weights="random"), 1e-4)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_gives_torchs_vectors(small):
+    assert_like_torch(small("panns", backend="compiled"), small("panns"), 1e-4)
+
+
+@needs_openvino
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bf16 arithmetic"
+)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_bf16_of_openvino_is_within_2_percent(name, small):
+    coarse, exact = small(name, backend="openvino", precision="bf16"), small(name)
+    clips = waveforms(exact, 3, 1.3)
+
+    (ours,), (theirs,) = vectors(coarse, clips), vectors(exact, clips)
+
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    assert (1 - (ours * theirs).sum(axis=1) / lengths).max() < 0.02
+
+
+@needs_openvino
+def test_openvino_rounds_to_bf16_itself(small):
+    encoder = small("panns", backend="openvino", precision="bf16")
+
+    assert encoder.dtype == torch.float32
+    assert np.isfinite(vectors(encoder, waveforms(encoder, 2, 1.2))[0]).all()
+
+
+@pytest.mark.parametrize("backend", INSTALLED)
+def test_a_network_is_converted_once(backend, small, monkeypatch):
+    clips = waveforms(small("panns"), 2, 1.0)
+    first = vectors(small("panns", backend=backend), clips)
+    monkeypatch.setattr(Converted, "_convert", lambda *_: pytest.fail("converted again"))
+
+    second = vectors(small("panns", backend=backend), clips)
+
+    assert np.array_equal(first, second)
+
+
+@needs_openvino
+def test_other_weights_and_other_ints_are_another_copy(small, own_cache, tmp_path):
+    folder = own_cache / "ast" / "converted"
+    encoder = small("ast", backend="openvino")
+    clips = waveforms(encoder, 1, 1.0)
+    encoder.encode(clips, [make_pooling("clip")])
+    pruned = set(folder.glob("*.converted"))
+
+    encoder.encode(clips, [make_pooling("frames")])
+    whole = set(folder.glob("*.converted"))
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_attention_heads": 3}))
+    other = make_encoder("ast", weights=str(tmp_path), backend="openvino")
+    reference = make_encoder("ast", weights=str(tmp_path))
+
+    assert len(whole) >= len(pruned) >= 1
+    assert np.allclose(vectors(other, clips)[0], vectors(reference, clips)[0], rtol=1e-3, atol=1e-4)
+    assert set(folder.glob("*.converted")) > whole
+
+
+@needs_openvino
+@pytest.mark.parametrize("damage", ["truncated", "one bit", "empty"])
+def test_a_damaged_copy_is_made_again(damage, small, tmp_path, caplog, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    network, encoder = torch.nn.Linear(5, 3), small("panns", backend="openvino")
+    x = torch.randn(2, 5)
+    expected = Converted(network, encoder)(x)
+    (file,) = tmp_path.rglob("*.converted")
+    whole = file.read_bytes()
+    content = bytearray(whole)
+    content[len(content) // 2] ^= 1
+    size = {"truncated": len(content) // 2, "one bit": len(content), "empty": 0}[damage]
+    file.write_bytes(content[:size])
+
+    again = Converted(network, encoder)(x)
+
+    assert torch.equal(again, expected)
+    assert "is damaged; it is made again" in caplog.text
+    assert len(file.read_bytes()) == len(whole)
+
+
+@needs_openvino
+def test_a_folder_that_cannot_be_written_costs_a_conversion_and_is_told(
+    small, monkeypatch, tmp_path_factory, caplog
+):
+    in_the_way = tmp_path_factory.mktemp("no") / "file"
+    in_the_way.write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(in_the_way))
+    network, x = torch.nn.Linear(5, 3), torch.randn(2, 5)
+
+    found = Converted(network, small("panns", backend="openvino"))(x)
+
+    assert torch.allclose(found, network(x), rtol=1e-4)
+    assert "cannot be written" in caplog.text
+    assert "every run converts it again" in caplog.text
+
+
+@needs_openvino
+def test_converting_is_announced_with_where_the_copy_is_kept(small, tmp_path, caplog, monkeypatch):
+    caplog.set_level(logging.INFO, "embed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    Converted(torch.nn.Linear(5, 3), small("panns", backend="openvino"))(torch.randn(2, 5))
+
+    assert "converting the network of panns for openvino, once, kept in" in caplog.text
+    assert str(tmp_path) in caplog.text
+
+
+TWO = """
+import sys, torch
+from embed import make_encoder
+from embed.backends import Converted
+encoder = make_encoder("panns", weights="random", backend="onnxruntime")
+network = torch.nn.Linear(5, 3)
+torch.nn.init.constant_(network.weight, 2), torch.nn.init.zeros_(network.bias)
+assert torch.equal(Converted(network, encoder)(torch.ones(2, 5)), torch.full((2, 3), 10.0))
+"""
+
+
+@pytest.mark.skipif("onnxruntime" not in INSTALLED, reason="needs onnxruntime")
+def test_two_processes_convert_at_once_and_agree(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = Path(__file__).resolve().parents[1]
+
+    running = [subprocess.Popen([sys.executable, "-c", TWO], cwd=root) for _ in range(2)]
+
+    assert [process.wait(timeout=300) for process in running] == [0, 0]
+    assert len(list(tmp_path.rglob("*.converted"))) == 1
+    assert not list(tmp_path.rglob("*.part"))
+
+
+class Halved(torch.nn.Module):
+    """A network whose conversion must fix its sizes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * float(x.shape[1]) + len([*x.unbind(1)])
+
+
+@pytest.mark.parametrize("backend", INSTALLED)
+def test_sizes_that_a_conversion_fixes_get_a_copy_each(backend, small):
+    run = Converted(Halved(), small("panns", backend=backend))
+
+    for shape in ((2, 5), (3, 5), (1, 4), (2, 5)):
+        x = torch.randn(*shape)
+        assert torch.allclose(run(x), Halved()(x), rtol=1e-5)
+
+
+class Wrong(torch.nn.Module):
+    """A network that is not the same when it is exported."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if torch.compiler.is_exporting() else x * 3
+
+
+@pytest.mark.parametrize("backend", INSTALLED)
+def test_a_copy_that_computes_something_else_is_refused(backend, small, own_cache):
+    run = Converted(Wrong(), small("panns", backend=backend))
+    before = set(own_cache.rglob("*.converted"))
+
+    with pytest.raises(ValueError, match=r"3\.3e-01 of the largest value off torch's result"):
+        run(torch.ones(2, 5))
+
+    assert set(own_cache.rglob("*.converted")) == before
+
+
+class Unexportable(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * float(np.random.default_rng(0).normal()) if x.sum() > 0 else x
+
+
+@pytest.mark.parametrize("backend", INSTALLED)
+def test_a_network_that_cannot_be_converted_is_told_in_one_line(backend, small):
+    run = Converted(Unexportable(), small("panns", backend=backend))
+
+    with pytest.raises(ValueError, match="cannot be made, take --backend torch") as caught:
+        run(torch.ones(2, 5))
+
+    assert "\n" not in str(caught.value)
+
+
+def facts(encoder) -> str:
+    return fingerprint(configuration(encoder, Preprocessing(), make_pooling("clip")))
+
+
+def test_backend_and_precision_are_in_the_fingerprint():
+    ways = [("torch", "fp32"), ("torch", "bf16"), ("compiled", "fp32")]
+    ways += [(backend, "fp32") for backend in INSTALLED]
+
+    found = {
+        facts(make_encoder("panns", weights="random", backend=backend, precision=precision))
+        for backend, precision in ways
+    }
+
+    assert len(found) == len(ways)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_auto_is_a_concrete_backend_before_the_fingerprint(name):
+    encoder = make_encoder(name, weights="random", backend="auto")
+    chosen, why = encoder.fastest_backend()
+
+    assert encoder.backend == chosen != "auto"
+    assert why
+    assert facts(encoder) == facts(make_encoder(name, weights="random", backend=chosen))
+
+
+def without(monkeypatch, *absent: str) -> None:
+    monkeypatch.setattr(
+        "embed.backends.find_spec", lambda name: None if name in absent else object()
+    )
+
+
+def test_auto_takes_the_first_that_is_installed_and_says_what_is_missing(monkeypatch):
+    ranking = ("openvino", "onnxruntime")
+
+    without(monkeypatch)
+    assert fastest(ranking, "fp32", "cpu") == ("openvino", "the fastest of all on a CPU in fp32")
+    assert fastest(ranking, "fp32", "cuda:1")[0] == "torch"
+    without(monkeypatch, "openvino")
+    chosen, why = fastest(ranking, "fp32", "cpu")
+    assert (chosen, "pip install 'anomalous-sound-pipeline[openvino]'" in why) == (
+        "onnxruntime",
+        True,
+    )
+    assert fastest(ranking, "bf16", "cpu")[0] == "torch"
+    without(monkeypatch, "openvino", "onnxruntime")
+    chosen, why = fastest(ranking, "fp32", "cpu")
+    assert chosen == "torch"
+    assert "[openvino]' or 'anomalous-sound-pipeline[onnxruntime]'" in why
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "device", "absent", "message"),
+    [
+        ("tensorrt", "fp32", "cpu", (), "backend is one of torch, compiled, openvino, onnxruntime"),
+        ("openvino", "fp32", "cuda", (), "runs networks on the CPU only, got device cuda: take --"),
+        ("onnxruntime", "bf16", "cpu", (), "computes in fp32 only, got precision bf16"),
+        ("openvino", "fp32", "cpu", ("openvino",), r"'anomalous-sound-pipeline\[openvino\]'"),
+        ("onnxruntime", "fp32", "cpu", ("onnx",), r"needs onnx, .*\[onnxruntime\]'"),
+    ],
+)
+def test_a_backend_that_cannot_run_is_refused_in_one_line(
+    backend, precision, device, absent, message, monkeypatch
+):
+    without(monkeypatch, *absent)
+
+    with pytest.raises(ValueError, match=message):
+        check_backend(backend, precision, device)
