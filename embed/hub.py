@@ -38,7 +38,6 @@ REVISION = re.compile(r"\w[\w-]*([./]\w[\w-]*)*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHARD = re.compile(r"(model|pytorch_model)-\d+-of-\d+\.(safetensors|bin)")
 LOOKUP_S = 10.0
-HINT = "its config.json and preprocessor_config.json belong beside it; or --encoder hf:FOLDER"
 
 
 def find_model(
@@ -69,8 +68,10 @@ def find_model(
     endpoint = os.environ.get("HF_ENDPOINT") or HUB
     why = "offline was asked for" if is_offline(offline) else ""
     if why or not reachable([endpoint]):
-        missing = replace(row.files[0], about_size="size unknown")
-        hint = f"{HINT}; or name a model that is here"
+        names = [*([TENSORS[0]] if tensors else []), "config.json", PREPROCESSORS[0]]
+        missing = _row(model, row.revision, {names[0]: ("size unknown", "")}).files[0]
+        beside = " and ".join(names[1:])
+        hint = f"{beside} {'belong' if tensors else 'belongs'} beside it; or --encoder hf:FOLDER"
         raise DownloadError(unobtainable(missing, own / missing.name, why or "no network", hint))
     row = _asked(row, tensors, endpoint)
     folder = published(row, folder=own)
@@ -81,11 +82,12 @@ def find_model(
 def _row(
     model: str, revision: str, files: Mapping[str, tuple[int | str, str]] | None = None
 ) -> Weights:
+    """Describe files of a model as `WEIGHTS` describes those of the encoders."""
     return Weights(
         encoder="hf",
         repository=model,
         revision=revision,
-        files=on_the_hub(model, revision, files or {TENSORS[0]: ("", "")}),
+        files=on_the_hub(model, revision, files or {}),
         trained_on="",
         licence="",
         citation="",

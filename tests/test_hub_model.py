@@ -745,6 +745,13 @@ def test_without_the_hub_one_line_says_what_is_missing_and_where_to_put_it(
     assert make_encoder("hf", model=MODEL, offline=True).folder == place
 
 
+def test_random_weights_without_the_hub_lack_the_settings_only(hub: Hub) -> None:
+    encoder = make_encoder("hf", model=MODEL, weights="random", offline=True)
+
+    with pytest.raises(DownloadError, match=r"^config.json is not .*; preprocessor_config.json be"):
+        encoder.weights_sha256  # noqa: B018
+
+
 def test_a_repository_without_tensors_or_extractor_is_refused(hub: Hub) -> None:
     (hub.folder / "model.safetensors").unlink()
     (hub.folder / "preprocessor_config.json").unlink()
