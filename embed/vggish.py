@@ -36,7 +36,7 @@ STEP = N_FRAMES * HOP
 WINDOW = (N_FRAMES - 1) * HOP + FRAME
 POOLED = ("conv1", "conv2", "conv3_2", "conv4_2")  # convolutions that a max-pooling follows
 
-WINDOWS_IN_CACHE = 10
+WINDOWS_IN_CACHE = 2
 WINDOWS_AT_ONCE = {"cpu": 80, "cuda": 640}
 
 
@@ -82,7 +82,7 @@ class FrontEnd(nn.Module):
         self.register_buffer("mel", mel_filters().float())
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        # a few at a time stay in a CPU's cache; a GPU wants them all
+        # two at a time stay in a CPU's cache; a GPU wants them all
         if waveforms.device.type == "cpu" and len(waveforms) > WINDOWS_IN_CACHE:
             parts = torch.split(waveforms, WINDOWS_IN_CACHE)
             return torch.cat([self.forward(part) for part in parts])
