@@ -1,24 +1,21 @@
 """Encoders against their peers as people run them, wav file to vector, in one process.
 
-    python benchmarks/bench_encoders.py --encoder panns,ast --rounds 7
-    python benchmarks/bench_encoders.py --encoder panns --compile --bf16 --device cuda
+    python benchmarks/bench_encoders.py --backend torch,onnxruntime,openvino --rounds 7
+    python benchmarks/bench_encoders.py --backend torch,compiled --bf16 --device cuda
 
 Variants take turns within each round, so that a busy neighbour meets all of them; a ratio is of
 medians over the rounds. `cpu` is the processor time of all threads, which a neighbour disturbs
-less than the clock. Weights are random, clips are 10 s of noise at 16 kHz.
+less than the clock. Weights are random, clips are 10 s of noise at 16 kHz. The last table is the
+one of README.md.
 """
 
 import argparse
-import importlib
-import importlib.util
 import statistics
 import sys
 import tempfile
 import time
-import types
 import warnings
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +24,15 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from peers import NAIVE, numpy_log_mel, published_ast, published_cnn14
+
 from embed import make_encoder, make_pooling
 from embed.audio import Preprocessing, load_recording
 from embed.embedding import embed_clips
 from embed.encoder import Encoder
 
 SECONDS, RATE = 10, 16_000
-GFLOP = {"panns": 40.1, "ast": 242.0}  # of one clip, without what pruning saves
+GFLOP = {"panns": 40.1, "ast": 242.0, "vggish": 17.3}  # of one clip, after pruning
 Variant = Callable[[], object]
 
 
@@ -43,50 +42,6 @@ def write_clips(folder: Path, n_clips: int) -> list[Path]:
     for path in paths:
         soundfile.write(path, rng.normal(0, 0.1, SECONDS * RATE), RATE, subtype="PCM_16")
     return paths
-
-
-@cache
-def published_cnn14(device: str) -> torch.nn.Module:
-    """Import panns-inference's architecture without what its import downloads."""
-    from embed.panns import random_tensors
-
-    spec = importlib.util.find_spec("panns_inference")
-    bare = types.ModuleType("panns_architectures")
-    bare.__path__ = list(spec.submodule_search_locations)
-    sys.modules[bare.__name__] = bare
-    models = importlib.import_module("panns_architectures.models")
-    model = models.Cnn14(32_000, 1024, 320, 64, 50, 14_000, 527)
-    model.load_state_dict(random_tensors(), strict=False)
-    return model.eval().to(device)
-
-
-@cache
-def published_ast(device: str) -> tuple[torch.nn.Module, Callable]:
-    from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
-
-    return ASTModel(ASTConfig()).eval().to(device), ASTFeatureExtractor()
-
-
-def naive_panns(paths: list[Path], device: str) -> None:
-    import librosa
-
-    model = published_cnn14(device)
-    for path in paths:
-        waveform, _ = librosa.load(path, sr=32_000)
-        model(torch.from_numpy(waveform)[None].to(device))["embedding"].cpu().numpy()
-
-
-def naive_ast(paths: list[Path], device: str) -> None:
-    import librosa
-
-    model, extractor = published_ast(device)
-    for path in paths:
-        waveform, _ = librosa.load(path, sr=16_000)
-        inputs = extractor(waveform, sampling_rate=16_000, return_tensors="pt").to(device)
-        model(**inputs).pooler_output.cpu().numpy()
-
-
-NAIVE = {"panns": naive_panns, "ast": naive_ast}
 
 
 def ours(encoder: Encoder, paths: list[Path], batch_size: int) -> None:
@@ -127,6 +82,11 @@ def front_ends(name: str, waveforms: torch.Tensor, encoder) -> dict[str, Variant
                 model.logmel_extractor(model.spectrogram_extractor(clip))
 
         return {"front end, torchlibrosa": theirs, "front end": lambda: encoder.log_mel(waveforms)}
+    if name == "vggish":
+        return {
+            "front end, numpy": lambda: [numpy_log_mel(clip) for clip in waveforms.numpy()],
+            "front end": lambda: encoder.log_mel(waveforms),
+        }
     _, extractor = published_ast("cpu")
 
     def stock():
@@ -164,36 +124,46 @@ def measure(variants: dict[str, Variant], rounds: int) -> dict[str, list[tuple[f
     return seconds
 
 
-def bench(name: str, paths: list[Path], options: argparse.Namespace) -> None:
+def bench(name: str, paths: list[Path], options: argparse.Namespace) -> list[str]:
+    """Measure one encoder; return the rows of README.md's table."""
     exact = make_encoder(name, weights="random", device=options.device)
     batch = options.batch_size or exact.batch_size[options.device.split(":")[0]]
     peer = f"{name}: peer, one clip at a time"
-    variants: dict[str, Variant] = {
-        peer: lambda: NAIVE[name](paths, options.device),
-        f"{name}: fp32": lambda: ours(exact, paths, batch),
-        f"{name}: fp32, the loop": lambda: loop(exact, paths, batch),
-    }
-    precisions = ["fp32", "bf16"] if options.bf16 else ["fp32"]
-    if options.bf16:
-        coarse = make_encoder(name, weights="random", device=options.device, precision="bf16")
-        variants[f"{name}: bf16"] = lambda: ours(coarse, paths, batch)
-    if options.compile:
-        for precision in precisions:
-            fast = make_encoder(
-                name, weights="random", device=options.device, precision=precision, compile=True
+    variants: dict[str, Variant] = {peer: lambda: NAIVE[name](paths, options.device)}
+    ways = []
+    for precision in ("fp32", "bf16") if options.bf16 else ("fp32",):
+        for backend in options.backend.split(","):
+            if (precision, backend) == ("bf16", "onnxruntime"):
+                continue
+            encoder = make_encoder(
+                name, weights="random", device=options.device, precision=precision, backend=backend
             )
-            variants[f"{name}: {precision}, compiled"] = lambda e=fast: ours(e, paths, batch)
+            ways.append((precision, backend))
+            variants[f"{name}: {precision}, {backend}"] = lambda e=encoder: ours(e, paths, batch)
     load = [load_recording(p, exact.sample_rate, 1, Preprocessing()).waveform for p in paths]
     waveforms = np.stack(load)
-    variants[f"{name}: fp32, network and front end alone"] = lambda: encode_only(
-        exact, waveforms, batch
-    )
-    if options.device == "cpu":
-        ends = front_ends(name, torch.from_numpy(waveforms), exact)
-        variants |= {f"{name}: {label}": run for label, run in ends.items()}
+    if options.parts:
+        variants[f"{name}: fp32, the loop"] = lambda: loop(exact, paths, batch)
+        variants[f"{name}: fp32, network and front end alone"] = lambda: encode_only(
+            exact, waveforms, batch
+        )
+        if options.device == "cpu" and name in GFLOP:
+            ends = front_ends(name, torch.from_numpy(waveforms), exact)
+            variants |= {f"{name}: {label}": run for label, run in ends.items()}
     with torch.inference_mode():
         seconds = measure(variants, options.rounds)
     print_table(name, seconds, len(paths), peer)
+    rows = []
+    for precision, backend in ways:
+        (wall, cpu), (peer_wall, peer_cpu) = (
+            [1e3 * statistics.median(column) / len(paths) for column in zip(*taken, strict=True)]
+            for taken in (seconds[f"{name}: {precision}, {backend}"], seconds[peer])
+        )
+        rows.append(
+            f"| `{name}`, {precision}, {backend} | {batch} | {peer_cpu:.0f} | {cpu:.0f} | "
+            f"{peer_cpu / cpu:.2f} | {peer_wall / wall:.2f} |"
+        )
+    return rows
 
 
 def print_table(
@@ -211,31 +181,36 @@ def print_table(
         cells = (statistics.median(wall), min(wall), cpu)
         times = " | ".join(f"{1e3 * cell / n_clips:.0f}" for cell in cells)
         print(f"| {label} | {times} | {ratio:.2f} | {ratio_cpu:.2f} |", flush=True)
-    best = min(w for w, _ in seconds[f"{name}: fp32"]) / n_clips
-    print(f"{name} fp32: {GFLOP[name] / best:.0f} GFLOP/s")
+    best = min(w for w, _ in seconds.get(f"{name}: fp32, torch", [(0, 0)])) / n_clips
+    if name in GFLOP and best:
+        print(f"{name} fp32, torch: {GFLOP[name] / best:.0f} GFLOP/s")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--encoder", default="panns,ast")
+    parser.add_argument("--encoder", default=",".join(NAIVE))
+    parser.add_argument("--backend", default="torch,onnxruntime,openvino")
     parser.add_argument("--clips", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: as torch chooses")
     parser.add_argument("--batch-size", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--parts", action="store_true", help="the loop and front ends, too")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     if options.threads:
         torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         paths = write_clips(Path(folder), options.clips)
-        for name in options.encoder.split(","):
-            bench(name, paths, options)
+        rows = [r for name in options.encoder.split(",") for r in bench(name, paths, options)]
     for precision in ("float32", "bfloat16") if options.bf16 else ("float32",):
         peak = matmul_peak(getattr(torch, precision), options.device)
         print(f"matrix products in {precision} on {options.device}: {peak:.0f} GFLOP/s")
+    print(f"\n{options.rounds} rounds, {torch.get_num_threads()} threads of torch\n")
+    print("| | batch | peer, cpu ms | here, cpu ms | over the peer, cpu | over the peer, clock |")
+    print("|---|---|---|---|---|---|")
+    print("\n".join(rows))
 
 
 if __name__ == "__main__":

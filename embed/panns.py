@@ -187,6 +187,7 @@ class Cnn14(PretrainedNetwork):
 
     registered_name: ClassVar[str] = "panns"
     native_rate: ClassVar[int] = 32_000
+    fastest_backends: ClassVar[tuple[str, ...]] = ("onnxruntime", "openvino")
     outputs: ClassVar[tuple[str, ...]] = ("clip", "bands", "frames")
     batch_size: ClassVar[dict[str, int]] = {"cpu": 4, "cuda": 64}
 
