@@ -286,14 +286,6 @@ def test_one_class_svm_stops_where_stock_stops(n, nu, rng):
     assert ours.offset_ == pytest.approx(stock.offset_[0], rel=1e-10)
 
 
-def test_one_class_svm_that_leaves_out_every_clip_has_a_boundary(rng):
-    X = rng.normal(size=(30, 4))  # stock ends in an error here
-
-    above = OneClassSVM(nu=1.0).fit(X).decision_function(X)
-
-    assert above.max() == pytest.approx(0, abs=1e-5)
-
-
 def test_gmm_by_its_nearest_component_ignores_the_weights(rng):
     X = np.concatenate([rng.normal(size=(90, 2)), rng.normal(size=(10, 2)) + 20])
     clips = np.array([[0.0, 0.0], [20.0, 20.0]])
