@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check check-slow check-faults bench clean
+.PHONY: demo test check check-slow check-faults check-tensorflow bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/python run_pipeline.py --data demo
@@ -25,6 +26,10 @@ check-slow: $(INSTALLED)
 check-faults: $(INSTALLED)
 	$(BIN)/python -m pytest -m faults -s
 
+check-tensorflow: $(INSTALLED)
+	$(PIP) -e '.[test,vggish]'
+	$(BIN)/python -m pytest -m tensorflow
+
 bench: $(INSTALLED)
 	for each in benchmarks/bench_*.py; do $(BIN)/python $$each || exit 1; done
 
@@ -33,5 +38,5 @@ clean:
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(PIP) -e '.[test]'
 	touch $@

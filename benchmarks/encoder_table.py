@@ -54,13 +54,11 @@ def modules_of(thing: object) -> Iterator[nn.Module]:
 
 
 def n_parameters(encoder: Encoder) -> int:
-    tensors = {
-        id(parameter): parameter.numel()
-        for value in vars(encoder).values()
-        for module in modules_of(value)
-        for parameter in module.parameters()
-    }
-    return sum(tensors.values())
+    modules = [module for value in vars(encoder).values() for module in modules_of(value)]
+    tensors = [each for module in modules for each in module.parameters()]
+    # a weight norm that was multiplied out is a buffer
+    tensors += [t for m in modules for name, t in m.named_buffers() if name.endswith(".weight")]
+    return sum({id(tensor): tensor.numel() for tensor in tensors}.values())
 
 
 def rounded(number: float) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from detect import DETECTORS
-from embed import ENCODERS, POOLINGS
+from embed import ENCODERS, POOLINGS, make_encoder
+from embed.weights import WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -22,6 +23,10 @@ COMMAND = re.compile(
     r"^\s*(?:\$ )?(?:\S*/)?python (?=run_pipeline\.py|-m (?:embed|cache|detect)\b)"
 )
 CHOICES = {"--encoder": ENCODERS, "--pooling": POOLINGS, "--detector": DETECTORS}
+
+ENCODER_TABLE = (
+    (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8").partition("<!-- end -->")[0]
+)
 
 needs_readme = pytest.mark.skipif(not README.is_file(), reason="there is no README.md yet")
 
@@ -80,4 +85,20 @@ def test_commands_use_flags_and_names_that_exist(page, words):
         if flag.startswith("-"):
             assert re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", known), f"no {flag} ({page})"
         if flag in CHOICES:
-            assert set(value.split(",")) <= set(CHOICES[flag]), f"{flag} {value} ({page})"
+            names = {name.partition(":")[0] for name in value.split(",")}  # hf:MODEL
+            assert names <= set(CHOICES[flag]), f"{flag} {value} ({page})"
+
+
+def test_the_table_of_encoders_says_what_the_registry_says():
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", ENCODER_TABLE, re.MULTILINE)
+    assert [name for name, _ in rows] == [name for name in ENCODERS if name != "hf"]
+
+    for name, cells in rows:
+        _, khz, least, *_, licence, trained_on = (cell.strip() for cell in cells.split("|"))
+        published = WEIGHTS.get(name)
+        encoder = make_encoder(name, **({"weights": "random"} if published else {}))
+        assert float(khz) == encoder.sample_rate / 1000
+        seconds = encoder.min_samples / encoder.sample_rate
+        assert float(least.removesuffix(" s")) == pytest.approx(seconds, rel=5e-3)
+        assert licence == (published.licence if published else "")
+        assert trained_on == (published.trained_on if published else "")
