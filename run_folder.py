@@ -84,6 +84,7 @@ class RunFolder:
             given = flags.get(name)
             if given and given != "demo" and Path(given).exists():
                 flags[name] = str(Path(given).absolute())
+        flags["encoder"] = ",".join(map(_lasting, flags["encoder"].split(",")))
         return flags
 
     def make(self) -> Path:
@@ -116,6 +117,13 @@ class RunFolder:
     def _append(self, name: str, facts: dict[str, Any]) -> None:
         with (self.make() / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(facts, ensure_ascii=True) + "\n")
+
+
+def _lasting(encoder: str) -> str:
+    """Write the folder of a `hf:FOLDER` as an absolute path."""
+    family, colon, model = encoder.partition(":")
+    is_folder = bool(colon) and Path(model).is_dir()
+    return f"{family}{colon}{Path(model).absolute()}" if is_folder else encoder
 
 
 def slug(text: str) -> str:

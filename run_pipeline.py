@@ -12,10 +12,11 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial, wraps
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from detect import DETECTORS, check_detector
+from detect import DETECTORS, check_detector, trains_on_device
 from embed import ENCODERS, POOLINGS, encoder_row, make_encoder, make_pooling
 from run_folder import RunFolder, slug, version_here
 from screen import messages, progress, relay, results_screen, say
@@ -61,6 +62,7 @@ PROMISE = (
     "normal training clips of each machine and reports AUC and pAUC on its test clips."
 )
 
+KINDS = ("encoder", "pooling", "detector")
 SECONDS_ALONE = 3.0
 STACKED_AT_ONCE = 16
 
@@ -123,6 +125,7 @@ def run(
 @_resumable
 def embed_command(settings: EmbedSettings) -> None:
     """Fill the cache only: embed the clips of --data, and stop there."""
+    relay("embed", quiet=settings.quiet)
     pairs = [
         (encoder, pooling or _encoder_class(encoder).default_pooling)
         for encoder in names_of(settings.encoder, ENCODERS, "encoder")
@@ -181,6 +184,12 @@ class Combination:
     seed: int | None = None
 
     @property
+    def names(self) -> frozenset[str]:
+        """What --set may call its parts."""
+        family = self.encoder.partition(":")[0]
+        return frozenset({*KINDS, family, self.pooling, self.detector})
+
+    @property
     def name(self) -> str:
         swept = [f"{option}={value}" for option, value in self.options]
         seed = [] if self.seed is None else [f"seed={self.seed}"]
@@ -194,7 +203,7 @@ class Combination:
             encoder=settings.encoder if settings.embeddings else self.encoder,
             pooling=self.pooling,
             detector=self.detector,
-            set=[*settings.set, *swept],
+            set=[text for text in settings.set if text.partition(".")[0] in self.names] + swept,
             sweep=[],
             seed=settings.seed if self.seed is None else self.seed,
             seeds=1,
@@ -207,6 +216,9 @@ def _combinations(
     """Return what is to be run, and what cannot be, each with its reason."""
     encoders = [imported.name] if imported else names_of(settings.encoder, ENCODERS, "encoder")
     poolings = names_of(settings.pooling, POOLINGS, "pooling")
+    preset = SYSTEMS.get(settings.system)
+    if imported and preset and poolings == [preset.pooling] and not imported.offers(poolings[0]):
+        poolings = []  # of the preset's encoder, which is not the one that made these
     detectors = names_of(settings.detector, DETECTORS, "detector")
     for text in settings.sweep:
         if (target := assignment("--sweep", text)[0]) not in ("detector", *detectors):
@@ -253,9 +265,9 @@ def _refusal(settings: Settings, made: Combination, imported: Import | None) -> 
     pooling = _make_pooling(settings, made.pooling)
     if imported is None:
         return _make_encoder(settings, made.encoder, "cpu").refuses(pooling)
-    if imported.gives == "vectors" and pooling.name != "clip":
-        return f"{settings.embeddings} holds one vector per clip; --pooling needs frames"
-    if imported.gives == "sequences" and pooling.source != "frames":
+    if not imported.offers(pooling.name):
+        if imported.gives == "vectors":
+            return f"{settings.embeddings} holds one vector per clip; --pooling needs frames"
         return f"{settings.embeddings} holds frames; there is no {pooling.source!r} output"
     if pooling.name == "fluctuation" and imported.report.row_shape[-1] % 64:
         return f"fluctuation needs a width that is a multiple of 64, {settings.embeddings} has not"
@@ -265,15 +277,20 @@ def _refusal(settings: Settings, made: Combination, imported: Import | None) -> 
 def _unused(settings: Settings, combinations: Sequence[Combination]) -> Iterator[str]:
     """Name the flags that change nothing in this run; those of a preset are not the user's."""
     preset = SYSTEMS.get(settings.system)
-    names = {"encoder", "pooling", "detector"}
-    for made in combinations:
-        names |= {made.encoder.partition(":")[0], made.pooling, made.detector}
+    names = frozenset[str]().union(*(made.names for made in combinations))
     for text in settings.set:
         target, _, _ = assignment("--set", text)
         if target not in names and not (preset and text in preset.set):
             yield f"--set {text}: {target} is not in this run"
-    if settings.embeddings and not preset and settings.encoder != Settings.encoder:
-        yield f"--encoder {settings.encoder}: the vectors are those of --embeddings"
+    if not settings.embeddings:
+        return
+    how = [] if preset else ["encoder"]
+    how += ["normalize", "trim", "denoise", "channel", "short", "precision", "backend"]
+    for name in how:
+        if getattr(settings, name) != getattr(Settings, name):
+            value = getattr(settings, name)
+            given = f"--{name}" if value is True else f"--{name} {value}"
+            yield f"{given}: the vectors are those of --embeddings"
 
 
 def _swept(settings: Settings, detector: str) -> list[tuple[tuple[str, Any], ...]]:
@@ -282,7 +299,8 @@ def _swept(settings: Settings, detector: str) -> list[tuple[tuple[str, Any], ...
     for text in settings.sweep:
         target, option, values = assignment("--sweep", text)
         if target in ("detector", detector):
-            axes.append([(option, value_of(value)) for value in values.split(",")])
+            outside_brackets = re.split(r",(?![^\[(]*[\])])", values)
+            axes.append([(option, value_of(value)) for value in outside_brackets])
     return list(itertools.product(*axes))
 
 
@@ -303,7 +321,8 @@ def _make_encoder(settings: EmbedSettings | Settings, name: str, device: str) ->
     cls = _encoder_class(name)
     own = {f.name for f in fields(cls)}
     options = {k: v for k, v in flags.items() if k in own}
-    options |= set_options(settings, "encoder", name)
+    texts = frozenset(f.name for f in fields(cls) if f.type == "str")
+    options |= set_options(settings, "encoder", name, texts)
     try:
         check_options(cls, options, name)
         return make_encoder(name, device=device, **options)
@@ -470,11 +489,11 @@ def _embed(
     from embed.pretrained import PretrainedNetwork
 
     encoders = [_make_encoder(settings, name, device) for device in _devices(settings)]
-    relay("embed", quiet=settings.quiet)
     if settings.backend == "auto" and not settings.quiet:
-        networks = (e for e in encoders if isinstance(e, PretrainedNetwork))
-        for backend, why in {network.fastest_backend() for network in networks}:
-            messages.print(f"--backend auto: {name} runs on {backend} ({why})")
+        for network in (e for e in encoders if isinstance(e, PretrainedNetwork)):
+            backend, why = network.fastest_backend()
+            if network.backend == backend:  # or else --set says another
+                messages.print(f"--backend auto: {name} runs on {backend} ({why})")
     preprocessing = Preprocessing(
         normalize=settings.normalize,
         trim=settings.trim,
@@ -585,6 +604,12 @@ class Import:
     @property
     def gives(self) -> str:
         return "sequences" if self.report.frames else "vectors"
+
+    def offers(self, pooling: str) -> bool:
+        """Say whether these vectors or frames can be had with that pooling."""
+        if self.gives == "vectors":
+            return pooling == "clip"
+        return POOLINGS[pooling].resolve().source == "frames"  # type: ignore[no-any-return]
 
     def read(
         self, names: Mapping[str, str], pooling: Pooling | None, keys: Sequence[str]
@@ -720,9 +745,11 @@ class Outcome:
 
 def _whole_job(settings: Settings) -> int:
     """Embed, judge, report; return the exit code."""
+    relay("embed", quiet=settings.quiet)
     imported = _import(settings) if settings.embeddings else None
     combinations, refused = _combinations(settings, imported)
-    for reason in _unused(settings, [*combinations, *(each.combination for each in refused)]):
+    unused = _unused(settings, [*combinations, *(each.combination for each in refused)])
+    for reason in () if settings.quiet else unused:
         say("unused", reason, "yellow")
     if imported:
         dataset, names = _imported_clips(settings, imported)
@@ -730,7 +757,7 @@ def _whole_job(settings: Settings) -> int:
         dataset = _find_clips(settings)
     table, untrained = _table(dataset)
     is_grid = len(combinations) + len(refused) > 1
-    settings, unusable = _hand_weights(settings, {c.detector for c in combinations})
+    weights, unusable = _handed_weights(settings, {c.detector for c in combinations})
     with (
         RunFolder.of_grid(settings, dataset)
         if is_grid
@@ -747,7 +774,9 @@ def _whole_job(settings: Settings) -> int:
             pairs = [(c.encoder, c.pooling) for c in combinations if c.detector not in unusable]
             sources, without = _embed_all(settings, dataset, pairs, folder)
             unusable |= without
-        outcomes = _judge(settings, dataset, table, sources, combinations, unusable, folder)
+        outcomes = _judge(
+            settings, dataset, table, sources, combinations, weights, unusable, folder
+        )
         entries = [outcome.entry for outcome in [*outcomes, *refused]]
         if is_grid:
             made = [outcome.combination.name for outcome in [*outcomes, *refused]]
@@ -779,14 +808,17 @@ def _write_leaderboard(
     report.write_whole(folder / "leaderboard.csv", report.leaderboard_csv(entries))
 
 
-def _hand_weights(settings: Settings, detectors: set[str]) -> tuple[Settings, dict[str, str]]:
-    """Hand the detectors that hold a frozen network its weights, as --set DETECTOR.weights=PATH.
+def _handed_weights(
+    settings: Settings, detectors: set[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Find the weights of the frozen networks that some detectors hold, where --set names none.
 
-    Returns the settings, and why a detector has none; the only detector of a run raises instead.
+    Returns a path per detector, and why a detector has none; the only detector of a run raises
+    instead.
     """
     from embed.weights import RANDOM, WEIGHTS, find_checkpoint
 
-    handed: list[str] = []
+    handed: dict[str, str] = {}
     unusable: dict[str, str] = {}
     for detector in sorted(detectors):
         network = DETECTORS[detector].network
@@ -803,8 +835,8 @@ def _hand_weights(settings: Settings, detectors: set[str]) -> tuple[Settings, di
             unusable[detector] = " ".join(str(error).split())
             say("failed", f"{detector}: {unusable[detector]}", "red")
         else:
-            handed.append(f"{detector}.weights={path}")
-    return replace(settings, set=[*settings.set, *handed]), unusable
+            handed[detector] = path
+    return handed, unusable
 
 
 def _table(dataset: DataSet) -> tuple[ClipTable, list[str]]:
@@ -851,13 +883,17 @@ def _judge(
     table: ClipTable,
     sources: Mapping[tuple[str, str], Source],
     combinations: Sequence[Combination],
+    weights: Mapping[str, str],
     unusable: Mapping[str, str],
     folder: RunFolder,
 ) -> list[Outcome]:
-    """Fit and score every combination on every machine."""
+    """Fit and score every combination on every machine.
+
+    `weights` are those of the detectors that hold a network, `unusable` says why a detector or an
+    encoder cannot be had.
+    """
     from detect.evaluate import DetectorChoice, units
 
-    device = _devices(settings)[0] if settings.device else ""
     is_grid = bool(folder.identity)
     outcomes: dict[Combination, Outcome] = {}
     work: list[Work] = []
@@ -873,6 +909,14 @@ def _judge(
             many = units(own, _fit_per(settings, combination.detector))
             work.append(Work(combination, source, own, many, untrained))
     unlike = _unlike_the_rest(settings, work, folder)
+    trains = any(trains_on_device(each.combination.detector) for each in work)
+    device = _devices(settings)[0] if trains else ""
+    # processes would each set up the same GPU anew
+    workers = 1 if device.startswith("cuda") else settings.workers or os.cpu_count() or 1
+
+    def options_of(made: Combination) -> dict[str, Any]:
+        handed = {"weights": weights[made.detector]} if made.detector in weights else {}
+        return {**handed, **set_options(settings, "detector", made.detector), **dict(made.options)}
 
     tasks = [
         partial(
@@ -881,10 +925,7 @@ def _judge(
             each.source.read,
             DetectorChoice(
                 each.combination.detector,
-                {
-                    **set_options(settings, "detector", each.combination.detector),
-                    **dict(each.combination.options),
-                },
+                options_of(each.combination),
                 settings.scaler,
                 device,
             ),
@@ -895,7 +936,7 @@ def _judge(
     ]
     n_units = sum(len(each.units) for each in work)
     with progress("fit and score", n_units, "fits", quiet=settings.quiet) as advance:
-        attempts = _in_order(tasks, settings.workers or os.cpu_count() or 1, advance.tell)
+        attempts = _in_order(tasks, workers, advance.tell)
         for each in work:
             fitted: list[Scores | str] = []
             for some in itertools.islice(attempts, len(_together(each))):
@@ -1010,8 +1051,9 @@ def _conclude(
     combination, table = work.combination, work.table
     reasons = [*work.untrained, *(each for each in fitted if isinstance(each, str))]
     scores = [each for each in fitted if not isinstance(each, str)]
-    for reason in reasons:
-        folder.log("failed", reason=reason)
+    with suppress(OSError):
+        for reason in reasons:
+            folder.log("failed", reason=reason)
     if not scores:
         return Outcome(combination, reason="; ".join(reasons) or "no test clip is left to judge")
     outcome = Outcome(combination)
@@ -1030,8 +1072,9 @@ def _conclude(
         _write(dataset, work, scores, outcome, folder, unlike, errors)
     except Exception as error:  # whatever it is, hours of other fits are worth more
         why = " ".join(str(error).split()) or type(error).__name__
-        reasons.append(f"the files of {combination.name} are not complete: {why}")
-        folder.log("failed", reason=reasons[-1])
+        reasons.append(f"the results of {combination.name} are not complete: {why}")
+        with suppress(OSError):
+            folder.log("failed", reason=reasons[-1])
         return replace(outcome, reason="; ".join(reasons))
     return outcome
 

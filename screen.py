@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+SECONDS_PER_LINE = 10.0  # where there is no screen
+
 messages = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 """What a person watches; results go to standard output."""
 
@@ -51,7 +53,7 @@ def relay(room: str, *, quiet: bool) -> None:
 
 @contextmanager
 def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Advance]:
-    """Show a bar with rate and time left, or a line every ten seconds where there is no screen."""
+    """Show a bar with rate and time left, or a line now and then where there is no screen."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -88,19 +90,26 @@ def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Advan
     with Bar(*columns, console=messages, disable=not live, transient=True) as bar:
         task = bar.add_task(what, total=total, rate="")
 
+        def print_sometimes(line: Callable[[], str]) -> None:
+            nonlocal last
+            if not live and not quiet and time.monotonic() - last > SECONDS_PER_LINE:
+                last = time.monotonic()
+                messages.print(f"{what}: {line()}")
+
+        def left() -> str:
+            seconds = (total - done) * (time.monotonic() - started) / done
+            return f"{done} of {total}, {rate()}, {seconds:.0f} s left"
+
         def count() -> None:
-            nonlocal done, doing, last
+            nonlocal done, doing
             done, doing = done + 1, ""
             bar.update(task, completed=done, rate=rate())
-            now = time.monotonic()
-            if not live and not quiet and now - last > 10:
-                last = now
-                left = (total - done) * (now - started) / done
-                messages.print(f"{what}: {done} of {total}, {rate()}, {left:.0f} s left")
+            print_sometimes(left)
 
         def tell(text: str) -> None:
             nonlocal doing
             doing = text
+            print_sometimes(lambda: text)
 
         yield Advance(count, tell)
     if not quiet:

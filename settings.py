@@ -272,15 +272,17 @@ def names_of(text: str, registry: Mapping[str, Any], kind: str) -> list[str]:
         raise UsageError(f"--{kind} {text!r} names none (--list shows all)")
     for name in names:
         family, colon, _ = name.partition(":")
-        if family not in registry or (colon and kind != "encoder"):
+        if family not in registry or (colon and family != "hf"):
             close = get_close_matches(name, registry, n=1, cutoff=0.5)
             hint = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(registry)}"
             raise UsageError(f"unknown {kind} {name!r}: {hint} (--list shows all)")
     return list(dict.fromkeys(names))
 
 
-def set_options(settings: EmbedSettings | Settings, kind: str, name: str) -> dict[str, Any]:
-    """Collect the --set options of one registry entry."""
+def set_options(
+    settings: EmbedSettings | Settings, kind: str, name: str, texts: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """Collect the --set options of one registry entry; those of `texts` stay as they are."""
     known = {"encoder", "pooling", "detector", *ENCODERS, *POOLINGS, *DETECTORS}
     options = {}
     for text in settings.set:
@@ -290,7 +292,7 @@ def set_options(settings: EmbedSettings | Settings, kind: str, name: str) -> dic
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise UsageError(f"--set {text}: {target!r} is no name of --list{hint}")
         if target in (kind, name.partition(":")[0]):
-            options[option] = value_of(value)
+            options[option] = value if option in texts else value_of(value)
     return options
 
 
@@ -306,6 +308,7 @@ def assignment(flag: str, text: str) -> tuple[str, str, str]:
 def value_of(text: str) -> Any:
     """Read a number, a boolean, a list or else a plain word."""
     try:
-        return ast.literal_eval({"true": "True", "false": "False"}.get(text.lower(), text))
+        value = ast.literal_eval({"true": "True", "false": "False"}.get(text.lower(), text))
+        return tuple(value) if isinstance(value, list) else value
     except (ValueError, SyntaxError):
         return text

@@ -188,6 +188,13 @@ def detector_options(name: str) -> tuple[str, ...]:
     return tuple(option for option in option_names(row.resolve()) if option not in fixed)
 
 
+def trains_on_device(name: str) -> bool:
+    """Say whether a detector holds networks that train on a device of choice."""
+    from inspect import signature
+
+    return "device" in signature(DETECTORS[name].resolve()).parameters
+
+
 def check_detector(name: str, options: Mapping[str, Any]) -> None:
     """Raise ValueError for the first option that the detector has not, or that cannot be so."""
     from detect.options import check_options
@@ -202,13 +209,13 @@ def check_detector(name: str, options: Mapping[str, Any]) -> None:
 
 
 def make_detector(
-    name: str, *, scaler: str | None = None, seed: int = 0, device: str = "", **options: Any
+    name: str, *, scaler: str = "standard", seed: int = 0, device: str = "", **options: Any
 ) -> Detector:
     """Build a fresh detector, its scaler in front of it.
 
-    `scaler` is "standard" or "none"; None means what the detector's row says. `device` is where
-    a network trains, the best there is by default. Unknown options and values that an option
-    cannot have are a ValueError.
+    `scaler` is "standard", which leaves alone what the detector's row says is not scaled, or
+    "none". `device` is where a network trains, the best there is by default. Unknown options and
+    values that an option cannot have are a ValueError.
     """
     from inspect import signature
 
@@ -216,7 +223,7 @@ def make_detector(
 
     from detect.scaler import ColumnScaler
 
-    if scaler not in ("standard", "none", None):
+    if scaler not in ("standard", "none"):
         raise ValueError(f"There is no scaler {scaler!r}; it is standard or none")
     check_detector(name, options)
     row = DETECTORS[name]
@@ -225,6 +232,6 @@ def make_detector(
     of_the_run = {"random_state": seed, "device": device}
     options |= {name: value for name, value in of_the_run.items() if name in parameters}
     steps: list[tuple[str, Any]] = [(name, cls(**{**row.options, **options}))]
-    if scaler == "standard" or (scaler is None and row.scale):
+    if scaler == "standard" and row.scale:
         steps.insert(0, ("scaler", ColumnScaler()))
     return Pipeline(steps)  # type: ignore[no-any-return]

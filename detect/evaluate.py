@@ -76,14 +76,14 @@ class FitUnit:
 
 @dataclass(frozen=True)
 class DetectorChoice:
-    """A detector by name, with its options and scaler (None: what its row says).
+    """A detector by name, with what `make_detector` takes.
 
     `device` is where a network trains, the best there is by default.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    scaler: str | None = None
+    scaler: str = "standard"
     device: str = ""
 
     def make(self, seed: int) -> Detector:

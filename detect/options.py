@@ -83,7 +83,8 @@ def _is_one_of(value: Any, expected: Any) -> bool:
     if origin is Literal:
         return any(value == part and type(value) is type(part) for part in parts)
     if origin is tuple:  # of any length
-        return isinstance(value, tuple | list) and all(_is_one_of(v, parts[0]) for v in value)
+        is_list = isinstance(value, tuple | list) and len(value) > 0
+        return is_list and all(_is_one_of(each, parts[0]) for each in value)
     if expected in KINDS:
         return isinstance(value, KINDS[expected][0]) and (
             expected is bool or not isinstance(value, bool)
@@ -100,7 +101,7 @@ def _said(expected: Any) -> str:
     if origin is Literal:
         return _any_of([str(part) for part in parts])
     if origin is tuple:
-        return f"a list such as [64, 32], each {_said(parts[0])}"
+        return f"a list in brackets, each {_said(parts[0])}"
     return KINDS[expected][1] if expected in KINDS else f"a {expected}"
 
 

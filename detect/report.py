@@ -224,7 +224,8 @@ def over_seeds(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     merged = []
     for names, same in groups.items():
         columns = dict.fromkeys(column for entry in same for column in entry)
-        whole: dict[str, Any] = {**dict(names), "seeds": str(len(same))}
+        n_rated = sum(isinstance(entry.get("auc_mean"), float) for entry in same)
+        whole: dict[str, Any] = {**dict(names), "seeds": str(n_rated)}
         for column in columns:
             values = [v for entry in same if isinstance(v := entry.get(column), float)]
             if values:

@@ -17,7 +17,7 @@ from detect.evaluate import ClipTable, FitUnit, Result, Scores
 
 SCORE_FILE = re.compile(
     r"anomaly_score_(?P<machine_type>.+)_(?P<machine_id>(?:id|section)_\d+)"
-    r"(?:_(?P<domain>source|target)(?=_))?(?:_.+)?\.csv"
+    r"(?:_(?P<domain>source|target)(?=_|\.csv))?(?:_.+)?\.csv"
 )
 LABELS = {"normal": "normal", "anomaly": "anomalous"}
 CLIP = re.compile(

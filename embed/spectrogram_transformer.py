@@ -439,6 +439,8 @@ class SpectrogramTransformer(PretrainedNetwork):
         Arrays are `(n_heads, n_tokens, n_tokens)`, rows sum to one, 71 MB each; only one is held
         at a time.
         """
+        if len(waveform) < FRAME:
+            raise ValueError(f"attention needs at least {FRAME} samples; got {len(waveform):,}")
         if len(self.windows(len(waveform))) > 1:
             longest = (self.settings.max_length - 1) * HOP + FRAME + HOP - 1
             raise ValueError(
@@ -447,7 +449,9 @@ class SpectrogramTransformer(PretrainedNetwork):
             )
         front_end, network, _ = self._parts
         samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))
-        x = network.embed(front_end(samples.unsqueeze(0).to(self.device)))
+        with without_tf32():
+            x = network.embed(front_end(samples.unsqueeze(0).to(self.device)))
         for block in network.blocks:
-            x, attention = block.attention(x)  # type: ignore[operator]
+            with without_tf32():
+                x, attention = block.attention(x)  # type: ignore[operator]
             yield attention[0].cpu().numpy()

@@ -161,7 +161,7 @@ def test_an_unknown_option_names_those_that_exist(name):
         ("mlp", {"batch_size": 0}, "mlp.batch_size is a whole number of 1 or more; got 0"),
         ("mlp", {"learning_rate": -1.0}, "mlp.learning_rate is a number above 0; got -1.0"),
         ("cnn_svdd", {"skips": "maybe"}, "cnn_svdd.skips is true or false; got 'maybe'"),
-        ("fc_ae", {"hidden": 64}, r"fc_ae.hidden is a list such as \[64, 32\], each a whole"),
+        ("fc_ae", {"hidden": 64}, r"fc_ae.hidden is a list in brackets, each a whole"),
         ("fc_ae", {"hidden": (64, 0)}, r"fc_ae.hidden is a list .* of 1 or more; got \(64, 0\)"),
         ("iforest", {"n_estimators": "x"}, "'n_estimators' parameter of .* must be an int"),
     ],
@@ -367,6 +367,14 @@ def test_beam_takes_the_nearest_clip_of_each_band(over_bands, expected):
 
     np.testing.assert_allclose(detector.band_distances(clip), [[0.0, 0.5]], atol=1e-12)
     np.testing.assert_allclose(-detector.score_samples(clip), [expected])
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_scaler_stands_before_those_that_want_it_unless_there_is_none(name):
+    assert [step for step, _ in make_detector(name).steps] == (
+        ["scaler", name] if DETECTORS[name].scale else [name]
+    )
+    assert [step for step, _ in make_detector(name, scaler="none").steps] == [name]
 
 
 def test_beam_does_not_care_how_loud_a_band_is(rng):

@@ -242,6 +242,17 @@ def test_score_files_with_domains_are_compared_by_the_rules_of_their_year(ids, y
     assert (again[0].pauc_target is None) == (year > 2021)
 
 
+def test_a_domain_may_end_the_name_of_a_score_file(tmp_path):
+    for domain in ("source", "target"):
+        clips = (
+            f"section_00_{domain}_test_{label}_0000.wav,1\n" for label in ("normal", "anomaly")
+        )
+        path = tmp_path / f"anomaly_score_fan_section_00_{domain}.csv"
+        path.write_text("".join(clips))
+
+    assert evaluate_score_files(tmp_path)[1] == 2021
+
+
 def test_score_files_without_labels_are_accepted(tmp_path):
     (tmp_path / "anomaly_score_fan_id_01.csv").write_text("id_01_00000000.wav,1.5\n")
 

@@ -24,6 +24,7 @@ from detect import Row as DetectorRow
 from embed import ENCODERS
 from embed import Row as EncoderRow
 from embed.clips import DataSet
+from run_folder import RunFolder
 
 RATE = 16_000
 ROOT = Path(__file__).resolve().parents[1]
@@ -628,6 +629,25 @@ def test_a_page_that_cannot_be_written_costs_one_combination_its_files_and_nobod
     finished = {path.parent.name for path in ran.folder.glob("*/results.json")}
     assert finished == {"logmel-mean-mahalanobis", "logmel-mean-pca"}
     assert "logmel-mean-knn/report.html" not in (ran.folder / "leaderboard.html").read_text()
+
+
+def test_a_folder_that_cannot_be_made_costs_one_combination_and_nobody_else(
+    data, pipeline, monkeypatch
+):
+    def make(folder):
+        if "knn" in folder.path.name:
+            raise OSError(36, "File name too long", str(folder.path))
+        return really(folder)
+
+    really = RunFolder.make
+    monkeypatch.setattr(RunFolder, "make", make)
+    ran = pipeline("--data", data, "--detector", "knn,pca", "--pooling", "mean")
+
+    with (ran.folder / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["detector"]: row for row in csv.DictReader(file)}
+    assert ran.code == 1
+    assert "File name too long" in rows["knn"]["error"]
+    assert rows["pca"]["error"] == ""
 
 
 @pytest.mark.usefixtures("with_figures")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -284,6 +285,8 @@ def test_a_pair_that_cannot_be_is_a_usage_error_alone(pipeline, recordings):
         (["--set", "knnn.k=3"], "did you mean 'knn'?"),
         (["--set", "knn.kk=3", "--detector", "knn"], "no option 'kk'; it has k"),
         (["--set", "logmel.hop=3"], "no option 'hop'; it has"),
+        (["--encoder", "panns:foo"], "unknown encoder 'panns:foo': did you mean 'panns'?"),
+        (["--detector", "fc_ae", "--set", "fc_ae.hidden=[]"], "fc_ae.hidden is a list in brackets"),
         (["--set", "knn.k=x", "--detector", "knn"], "knn.k is a whole number of 1 or more; got"),
         (["--sweep", "knn.k=1,0", "--detector", "knn,pca"], "knn.k is a whole number of 1 or more"),
         (["--set", "logmel.n_mels=x"], "logmel.n_mels is a whole number; got 'x'"),
@@ -324,8 +327,40 @@ def test_flags_that_change_nothing_are_said(pipeline, recordings):
     run = pipeline("--embeddings", imported, "--data", "dev_data", "--encoder", "ast")
     assert (run.code, "unused: --encoder ast: the vectors are those of" in run.err) == (0, True)
 
-    run = pipeline("--embeddings", imported, "--data", "dev_data", "--system", "ast-mlp")
+    run = pipeline("--embeddings", imported, "--data", "dev_data", "--normalize", "rms", "--trim")
+    assert "unused: --normalize rms: the vectors are those of --embeddings" in run.err
+    assert "unused: --trim: " in run.err
+
+    run = pipeline("--embeddings", imported, "--data", "dev_data", "--set", "knn.k=3", "--quiet")
+    assert run.err == ""
+
+
+def test_a_preset_judges_other_tools_vectors_without_its_encoder(pipeline, recordings):
+    how = ("--set", "mlp.epochs=2")
+    run = pipeline(
+        "--embeddings", theirs(recordings), "--data", "dev_data", *how, "--system", "ast-mlp"
+    )
+
+    assert run.code == 0
+    assert "theirs-clip-mlp" in run.out
     assert "unused" not in run.err
+
+
+def test_a_combinations_config_holds_the_options_of_its_own_parts(pipeline, recordings):
+    pipeline("--detector", "knn,pca", "--set", "knn.k=3", "--set", "logmel.n_mels=64")
+
+    (grid,) = run_folders(grid=True)
+    config = grid / "logmel-fluctuation-pca" / "config.toml"
+    assert tomllib.loads(config.read_text())["settings"]["set"] == ["logmel.n_mels=64"]
+
+
+def test_lists_are_swept_too(pipeline, recordings):
+    how = ("--detector", "fc_ae", "--set", "fc_ae.epochs=2", "--ids", "id_00")
+    done = pipeline(*how, "--sweep", "fc_ae.hidden=[8],[16,8]")
+
+    assert done.code == 0
+    (grid,) = run_folders(grid=True)
+    assert {row["hidden"] for row in rows(grid / "leaderboard.csv")} == {"(8,)", "(16, 8)"}
 
 
 def test_without_data_the_error_names_the_ways(pipeline):

@@ -229,7 +229,11 @@ def test_attention_is_the_published_models_one_layer_at_a_time(
         np.testing.assert_allclose(ours, expected[0], atol=1e-6)
 
 
-def test_attention_of_more_than_one_window_is_refused(encoder: SpectrogramTransformer) -> None:
+def test_attention_of_less_or_more_than_one_window_is_refused(
+    encoder: SpectrogramTransformer,
+) -> None:
+    with pytest.raises(ValueError, match="at least 400 samples; got 399"):
+        next(encoder.attention(noise(399)))
     with pytest.raises(ValueError, match="at most 164,239 samples; got 176,000"):
         next(encoder.attention(noise(11 * RATE)))
 
