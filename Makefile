@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 INSTALLED := $(VENV)/.installed
+# a file of tests per process, a core for each
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 .PHONY: demo test check check-slow check-faults check-tensorflow bench clean
 
@@ -12,13 +14,13 @@ demo: $(INSTALLED)
 	$(BIN)/python run_pipeline.py --data demo --detector mahalanobis,gmm,knn
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
@@ -28,6 +30,7 @@ check-faults: $(INSTALLED)
 
 check-tensorflow: $(INSTALLED)
 	$(PIP) -e '.[test,vggish]'
+	$(BIN)/python -c "import tensorflow, tensorflow_hub"
 	$(BIN)/python -m pytest -m tensorflow
 
 bench: $(INSTALLED)

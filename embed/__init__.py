@@ -69,9 +69,14 @@ POOLINGS: dict[str, Row] = {
 
 
 def encoder_row(name: str) -> Row:
-    """Return the row of an encoder; of `hf:MODEL`, the row of `hf` with that model."""
+    """Return the row of an encoder; of `hf:MODEL`, the row of `hf` with that model.
+
+    A model of another encoder is a ValueError.
+    """
     family, colon, model = name.partition(":")
     row = ENCODERS[family]
+    if colon and family != "hf":
+        raise ValueError(f"{family} takes no model; only hf:MODEL does")
     return replace(row, options={**row.options, "model": model}) if colon else row
 
 

@@ -14,8 +14,9 @@ from embed.download import megabytes
 from embed.weights import (
     WEIGHTS,
     Weights,
+    find_checkpoint,
     find_published,
-    published,
+    is_verifiable,
     verified_identity,
     weights_folder,
 )
@@ -45,26 +46,42 @@ def list_weights() -> None:
 
 @weights.command()
 def fetch(names: Names = None, offline: Offline = False) -> None:
-    """Fetch what is not here; print where it is."""
+    """Fetch what is not here; print where it is. One failure does not keep the others back."""
+    failed = False
     for row in _rows(names):
-        print(published(row, offline=offline))
+        try:
+            print(find_checkpoint("", row, offline=offline).path)
+        except (ValueError, OSError) as error:
+            failed = True
+            print(f"error: {row.encoder}: {error}", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)
 
 
 @weights.command()
 def verify(names: Names = None) -> None:
     """Hash every file; fail unless all are here and right."""
-    missing = []
+    missing, wrong = [], False
     for row in _rows(names):
         found = find_published(row)
-        if found is not None:
+        if found is None:
+            missing.append(row.encoder)
+            print(f"{row.encoder}: missing or damaged, {_home(row)}")
+            continue
+        try:
+            state = "ok" if is_verifiable(row) else "nothing to compare with, recorded now"
             verified_identity(row, found)
-        print(f"{row.encoder}: {'ok' if found else 'missing or damaged'}, {found or _home(row)}")
-        missing += [] if found else [row.encoder]
+            print(f"{row.encoder}: {state}, {found}")
+        except (ValueError, OSError) as error:
+            wrong = True
+            print(f"error: {row.encoder}: {error}", file=sys.stderr)
     if missing:
         raise ValueError(
             f"{', '.join(missing)}: not here whole; python -m embed weights fetch "
             f"{' '.join(missing)} gets them"
         )
+    if wrong:
+        raise typer.Exit(1)
 
 
 @weights.command()

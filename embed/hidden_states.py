@@ -14,7 +14,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar
 
 import torch
@@ -27,6 +29,10 @@ from embed.weights import PREPROCESSORS, checkpoint_files, read_tensors
 LAST = -1
 AST_FRAME, AST_HOP = 400, 160
 AST_N_WHOLE = 2  # tokens that stand for the whole spectrogram
+TAKE_TORCHAUDIO = (
+    *("audio-spectrogram-transformer", "ASTFeatureExtractor"),
+    *("speech_to_text", "Speech2TextFeatureExtractor"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +104,7 @@ class HiddenStates(PretrainedNetwork):
         given = self.extractor(
             list(waveforms.cpu().numpy()), sampling_rate=self.sample_rate, return_tensors="pt"
         )
-        name = next(n for n in ("input_features", "input_values") if n in given)
+        name = "input_features" if "input_features" in given else "input_values"
         values, mask = given[name].float(), given.get("attention_mask")
         if mask is not None and mask.shape[1] == values.shape[1]:  # clips are of equal length
             values = values[:, : int(mask[0].sum())]
@@ -106,10 +112,11 @@ class HiddenStates(PretrainedNetwork):
 
     @without_tf32()
     def forward(self, waveforms: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
-        windows = self.windows(waveforms.shape[1])
+        run, windows = self._run, self.windows(waveforms.shape[1])
         parts = []
         for before, (start, stop) in zip([0, *(w[1] for w in windows)], windows, strict=False):
-            hidden = self._run(self.features(waveforms[:, start:stop])).float()
+            with one_line(f"{self.called} cannot encode clips of {waveforms.shape[1]} samples"):
+                hidden = run(self.features(waveforms[:, start:stop])).float()
             n_valid = self._n_valid(hidden.shape[1], stop - start)
             new = math.ceil(n_valid * (stop - before) / (stop - start))
             parts.append(hidden[:, n_valid - new : n_valid])
@@ -280,11 +287,32 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
+OF_TRANSFORMERS = (None, "eager", "sdpa")
+"""Implementations that transformers itself has; other names can be repositories of compiled code,
+which it would fetch and run."""
+
+
 def refuse_code(folder: Path) -> None:
-    """Raise if a folder's settings name code of its own, adapters or quantised weights."""
+    """Raise if a folder's settings name code of others, or its weights are an adapter or quantised.
+
+    Settings are searched at any depth.
+    """
+    if (folder / "adapter_config.json").is_file():
+        raise ValueError(
+            f"{folder / 'adapter_config.json'} is of an adapter: merge it into its model"
+        )
     for name in ("config.json", *PREPROCESSORS):
         content = read_json(folder / name) if (folder / name).is_file() else {}
-        for part in (content, *(v for v in content.values() if isinstance(v, dict))):
+        for part in _objects(content):
+            for key, value in part.items():
+                asked = list(value.values()) if isinstance(value, dict) else [value]
+                is_choice = key.removesuffix("_internal").endswith(IMPLEMENTATIONS)
+                if is_choice and any(each not in OF_TRANSFORMERS for each in asked):
+                    raise ValueError(
+                        f"{folder / name} asks for {key} {value!r}, which can be code from the "
+                        "hub and is never run: remove that line, or write 'eager' or 'sdpa'"
+                    )
             if "auto_map" in part:
                 raise ValueError(
                     f"{folder / name} names code of its own (auto_map), which is never run; only "
@@ -292,6 +320,15 @@ def refuse_code(folder: Path) -> None:
                 )
             if part.get("quantization_config"):
                 raise ValueError(f"{folder / name}: quantised weights are not supported")
+
+
+def _objects(content: Any) -> Iterator[dict[str, Any]]:
+    """List all objects within JSON, the outermost first."""
+    if isinstance(content, dict):
+        yield content
+    if isinstance(content, (dict, list)):
+        for each in content.values() if isinstance(content, dict) else content:
+            yield from _objects(each)
 
 
 INPUTS = {"audio": ("audio", "input_values", "input_features"), "pixels": ("pixel_values",)}
@@ -312,6 +349,9 @@ def read_config(folder: Path, called: str, *, takes: str = "audio") -> Any:
     given = "audio" if kind == "clap" else getattr(model, "main_input_name", "nothing known")
     if given not in INPUTS[takes]:
         raise ValueError(f"{called} is of type {kind!r} and takes {given}, not {takes}")
+    for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
+        if part is not None:
+            part.return_dict = True  # outputs are taken by name
     return config
 
 
@@ -337,6 +377,20 @@ def read_extractor(folder: Path, called: str) -> Any:
     return extractor
 
 
+def takes_torchaudio(folder: Path) -> bool:
+    """Say whether spectrograms come from torchaudio, which is here, instead of numpy.
+
+    transformers decides so for AST and Speech2Text; their numbers differ in the last digits.
+    """
+    if find_spec("torchaudio") is None:
+        return False
+    paths = [folder / name for name in ("config.json", *PREPROCESSORS)]
+    settings = "".join(
+        path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()
+    )
+    return any(name in settings for name in TAKE_TORCHAUDIO)
+
+
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read a file's or folder's tensors, of all shards, without running anything in them."""
     if path.is_file():
@@ -345,11 +399,19 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return {name: tensor for file in files for name, tensor in read_tensors(file).items()}
 
 
+_building = Lock()  # the seed and transformers' patches of torch's initialisers are global
+
+
 def build(config: Any, tensors: Mapping[str, Tensor] | None, where: str) -> nn.Module:
     """Build the part of a model that hears; random weights where there are no tensors."""
     from transformers import AutoModel
 
-    with one_line(f"{where} cannot be loaded"), quiet_transformers(), torch.random.fork_rng([]):
+    with (
+        _building,
+        one_line(f"{where} cannot be loaded"),
+        quiet_transformers(),
+        torch.random.fork_rng([]),
+    ):
         torch.manual_seed(SEED)
         model: Any = AutoModel.from_config(  # type: ignore[no-untyped-call]
             config, dtype=torch.float32, trust_remote_code=False
@@ -391,13 +453,15 @@ def _hearing_part(model: Any, config: Any) -> nn.Module:
 
 @contextmanager
 def one_line(what: str) -> Iterator[None]:
-    """Turn what transformers raises, often many lines, into one."""
+    """Turn what transformers raises, often many lines, into one; out of memory stays what it is."""
     from huggingface_hub.errors import StrictDataclassError
 
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except (
-        *(ValueError, TypeError, KeyError, AttributeError, RuntimeError, OSError, ImportError),
+        *(ValueError, TypeError, LookupError, AttributeError, RuntimeError, OSError, ImportError),
         StrictDataclassError,
     ) as error:
         why = " ".join(str(error).split())[:200] or type(error).__name__

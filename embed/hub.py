@@ -1,7 +1,8 @@
 """Audio models of the Hugging Face hub: a model id or a folder becomes files on disk, verified.
 
 Only settings and tensors are fetched, at one commit, into Hugging Face's own cache, where other
-programs find them. The hub states hashes of large files; all others are recorded when first seen.
+programs find them. The hub states hashes of large files; all others, and which commit a branch
+was, are recorded when first seen.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from embed.download import DownloadError, reachable, unobtainable
+from embed.first_seen import recorded, remember
 from embed.weights import (
     HUB,
+    LOOKUP_S,
     PREPROCESSORS,
     TENSORS,
     Checkpoint,
@@ -27,6 +30,7 @@ from embed.weights import (
     is_offline,
     on_the_hub,
     published,
+    stated_sha256,
     verified_identity,
     weights_folder,
 )
@@ -37,7 +41,6 @@ MODEL_ID = re.compile(r"\w[\w.-]*/[\w-][\w.-]*")
 REVISION = re.compile(r"\w[\w-]*([./]\w[\w-]*)*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHARD = re.compile(r"(model|pytorch_model)-\d+-of-\d+\.(safetensors|bin)")
-LOOKUP_S = 10.0
 
 
 def find_model(
@@ -46,8 +49,8 @@ def find_model(
     """Return a model's folder and the hash of its content; fetch what is not on this machine.
 
     `model` is a folder, or a model id such as facebook/hubert-base-ls960. `revision` is a commit,
-    branch or tag; what a branch (main by default) means is looked up once and then stays. Without
-    `tensors` only the settings are wanted.
+    branch or tag; what a branch (main by default) means is looked up once and then stays, whatever
+    other programs fetch. Without `tensors` only the settings are wanted.
     """
     path = Path(model).expanduser()
     if path.is_dir():
@@ -60,9 +63,11 @@ def find_model(
         raise ValueError(f"{revision!r} is no revision of {model}: a commit, a branch or a tag")
     asked_for = revision or "main"
     row = _row(model, _known_commit(model, asked_for) or asked_for)
-    own = weights_folder("hf") / model.replace("/", "--")
+    own = weights_folder("hf") / (f"{model}@{revision}" if revision else model).replace("/", "--")
     if COMMIT.fullmatch(row.revision) and _is_whole(hub_snapshot(row), tensors):
-        return _verified(row, hub_snapshot(row), tensors)
+        found = _verified(row, hub_snapshot(row), tensors)
+        _remember(row, asked_for)
+        return found
     if _is_whole(own, tensors):
         return Checkpoint(own, identity(own, tensors=tensors))
     endpoint = os.environ.get("HF_ENDPOINT") or HUB
@@ -154,37 +159,31 @@ def _asked(row: Weights, tensors: bool, endpoint: str) -> Weights:
             f"hf:{row.repository} has no {' and no '.join(lacking or ['commit'])} at "
             f"{row.revision!r}: no audio model that can be used here"
         )
-    files = {n: (there[n].size or "size unknown", _stated_hash(there[n])) for n in names}
+    files = {n: (there[n].size or "size unknown", stated_sha256(there[n])) for n in names}
     return replace(_row(row.repository, commit, files), hub=endpoint)
 
 
-def _stated_hash(file: object) -> str:
-    lfs = getattr(file, "lfs", None)
-    return str(lfs.sha256) if lfs is not None and lfs.sha256 else ""
-
-
-def _reference(model: str, revision: str) -> Path:
-    """Return where Hugging Face's cache keeps which commit a branch was."""
-    return hub_snapshot(_row(model, "_")).parents[1] / "refs" / revision
-
-
 def _known_commit(model: str, revision: str) -> str:
+    """Return the commit that a branch was here: by our record, else by Hugging Face's cache.
+
+    That cache's is the last one that any program fetched.
+    """
     if COMMIT.fullmatch(revision):
         return revision
-    reference = _reference(model, revision)
-    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else ""
+    commit = recorded(f"hf:{model}@{revision}")
+    if not commit:
+        reference = hub_snapshot(_row(model, "_")).parents[1] / "refs" / revision
+        commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else ""
     return commit if COMMIT.fullmatch(commit) else ""
 
 
 def _remember(row: Weights, revision: str) -> None:
-    if row.revision == revision:
+    source = f"hf:{row.repository}@{revision}"
+    if revision == row.revision or recorded(source):
         return
-    reference = _reference(row.repository, revision)
-    if not reference.is_file():
-        reference.parent.mkdir(parents=True, exist_ok=True)
-        part = reference.with_name(f".{reference.name}.part")
-        part.write_text(row.revision, encoding="utf-8")
-        part.replace(reference)
+    remember(source, row.revision)
+    if not recorded(source):
+        return  # which it has said
     log.warning(
         "hf:%s: %s is commit %s now and stays that here; --set hf.revision=%s pins it anywhere",
         *(row.repository, revision, row.revision, row.revision),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from embed.encoder import RUNTIME
-from embed.hidden_states import HiddenStates
+from embed.hidden_states import HiddenStates, takes_torchaudio
 from embed.hub import find_model
 from embed.pretrained import SEED
 from embed.weights import RANDOM, Checkpoint
@@ -22,8 +22,9 @@ from embed.weights import RANDOM, Checkpoint
 class HubModel(HiddenStates):
     """Hidden states of `model`, a folder or a model id, at `revision`.
 
-    What decides the vectors is the content of the model's files, wherever they lie. `weights` is
-    "" (the model's own) or "random" (only its settings are read).
+    What decides the vectors is the content of the model's files, wherever they lie, and whether
+    torchaudio is here, for the two extractors that take it if it is. `weights` is "" (the model's
+    own) or "random" (only its settings are read).
     """
 
     model: str = field(default="", metadata=RUNTIME)
@@ -63,8 +64,10 @@ class HubModel(HiddenStates):
 
     @property
     def weights_sha256(self) -> str:
-        is_random = self.weights == RANDOM
-        return f"{RANDOM}:{SEED}:{self.found.sha256}" if is_random else self.found.sha256
+        sha256 = self.found.sha256
+        if takes_torchaudio(self.folder):
+            sha256 += ":torchaudio"
+        return f"{RANDOM}:{SEED}:{sha256}" if self.weights == RANDOM else sha256
 
     @property
     def folder(self) -> Path:

@@ -6,6 +6,7 @@ on Hugging Face, Apache-2.0.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -17,6 +18,16 @@ from embed.hidden_states import build, read_checkpoint, read_config
 from embed.logmel import LogMel
 from embed.pretrained import PretrainedNetwork, ready, without_tf32
 
+SPECTROGRAM: Mapping[str, Any] = {
+    "sample_rate": 16_000,
+    "n_fft": 1024,
+    "win_length": 1024,
+    "hop_length": 512,
+    "n_mels": 128,
+    "fmin": 0.0,
+    "fmax": 8000.0,
+}
+"""All options of the spectrogram, so that other defaults there change nothing here."""
 SIDE = 224
 QUIETEST, LOUDEST = -80.0, 40.0
 """Range in dB that becomes black to white: a full-scale sine is at 34 dB. It is the same for all
@@ -37,6 +48,7 @@ class ResNet50(PretrainedNetwork):
 
     registered_name: ClassVar[str] = "resnet50"
     native_rate: ClassVar[int] = 16_000
+    version: ClassVar[int] = LogMel.version  # of its front end; a change here adds one to it
     outputs: ClassVar[tuple[str, ...]] = ("clip", "frames", "bands")
     batch_size: ClassVar[dict[str, int]] = {"cpu": 4, "cuda": 64}
 
@@ -46,7 +58,7 @@ class ResNet50(PretrainedNetwork):
 
     @cached_property
     def _log_mel(self) -> LogMel:
-        return LogMel(device=self.device)
+        return LogMel(**SPECTROGRAM, device=self.device)
 
     @cached_property
     def _run(self) -> Any:

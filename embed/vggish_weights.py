@@ -184,8 +184,9 @@ def _read_archive(archive: Path) -> dict[str, Tensor]:
             with tarfile.open(archive) as tar:
                 tar.extractall(folder, filter="data")
         except (tarfile.TarError, EOFError, zlib.error) as error:
+            why = " ".join(str(error).split())
             raise ValueError(
-                f"{archive} cannot be unpacked ({error}); fetch it again, or delete it"
+                f"{archive} cannot be unpacked ({why}); fetch it again, or delete it"
             ) from error
         inside = [path.parent.parent for path in Path(folder).rglob("variables/variables.index")]
         return read_saved_model(inside[0] if inside else Path(folder), called=archive)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from embed.download import (
     reachable,
     unobtainable,
 )
-from embed.first_seen import verify_first_seen
+from embed.first_seen import recorded, verify_first_seen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +31,7 @@ RANDOM = "random"
 RANDOM_WARNING = "random weights: these scores say nothing about the encoder"
 
 HUB = "https://huggingface.co"
+LOOKUP_S = 10.0
 
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 """What says how audio is prepared; the first that is there is read."""
@@ -221,7 +222,7 @@ WEIGHTS: dict[str, Weights] = {
         encoder="resnet50",
         repository=RESNET50_REPOSITORY,
         revision=RESNET50_REVISION,
-        files=on_the_hub(  # the hub states no hashes that could be looked up here
+        files=on_the_hub(  # hashes are asked for, and recorded, when they are fetched
             RESNET50_REPOSITORY,
             RESNET50_REVISION,
             {"model.safetensors": ("about 102 MB", ""), "config.json": ("about 70 kB", "")},
@@ -273,7 +274,7 @@ def find_checkpoint(option: str, weights: Weights, *, offline: bool = False) -> 
 def verified_identity(weights: Weights, path: Path) -> str:
     """Return `identity(path)` of a published checkpoint whose stated hashes are verified.
 
-    Files without a stated hash are compared with what the same revision gave the first time.
+    Files without a pinned hash are compared with what the same revision gave the first time.
     """
     if all(file.hash for file in weights.files):
         return weights.identity
@@ -284,6 +285,13 @@ def verified_identity(weights: Weights, path: Path) -> str:
     for name, sha256 in hashes.items():
         verify_first_seen(f"{weights.source}/{name}", sha256, path / name)
     return _identity_of(hashes)
+
+
+def is_verifiable(weights: Weights) -> bool:
+    """Say whether all hashes are pinned, or recorded from when they were first seen."""
+    if weights.handles:
+        return bool(recorded(weights.source))
+    return all(file.hash or recorded(f"{weights.source}/{file.name}") for file in weights.files)
 
 
 def identity(path: Path, *, tensors: bool = True) -> str:
@@ -345,7 +353,8 @@ def _sha256(path: Path) -> str:
 def published(weights: Weights, *, offline: bool = False, folder: Path | None = None) -> Path:
     """Return the path of the published weights, verified; fetch them if they are nowhere here.
 
-    `folder` is where they are kept, by default the user's cache directory.
+    `folder` is where they are kept, by default the user's cache directory. What is fetched without
+    a pinned hash is recorded as first seen.
     """
     folder = folder or weights_folder(weights.encoder)
     found = find_published(weights, folder=folder)
@@ -353,7 +362,9 @@ def published(weights: Weights, *, offline: bool = False, folder: Path | None = 
         return found
     hint = "or pass --weights PATH to a copy of yours, or --weights random for a trial"
     if weights.repository:
-        return _from_hub(weights, folder, offline=offline, hint=hint)
+        path = _from_hub(weights, folder, offline=offline, hint=hint)
+        verified_identity(weights, path)
+        return path
     if weights.handles:
         from embed.vggish_weights import from_tensorflow_hub
 
@@ -405,7 +416,7 @@ def _from_hub(weights: Weights, folder: Path, *, offline: bool, hint: str) -> Pa
         raise DownloadError(unobtainable(largest, folder / largest.name, why, hint))
     if not reachable([endpoint]):
         raise DownloadError(unobtainable(largest, folder / largest.name, "no network", hint))
-    for file in reversed(weights.files):  # the small ones first
+    for file in reversed(_stated(weights, endpoint)):  # the small ones first
         path = snapshot / file.name
         for _ in range(2):
             if is_intact(file, path):
@@ -435,6 +446,34 @@ def _from_hub(weights: Weights, folder: Path, *, offline: bool, hint: str) -> Pa
                 f"nothing was kept. Try again later, or put a good copy at {folder}"
             )
     return snapshot
+
+
+def _stated(weights: Weights, endpoint: str) -> list[RemoteFile]:
+    """List the files with the hashes that the hub states of those not pinned here."""
+    if all(file.hash or file.size for file in weights.files):
+        return list(weights.files)
+    from huggingface_hub import HfApi
+
+    try:
+        info = HfApi(endpoint=endpoint).model_info(
+            weights.repository, revision=weights.revision, timeout=LOOKUP_S, files_metadata=True
+        )
+    except Exception as error:  # the hub's errors share no base class
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DownloadError(f"{weights.source} cannot be looked up at {endpoint}: {why}") from error
+    there = {file.rfilename: file for file in info.siblings or ()}
+    return [
+        replace(file, hash=f"sha256:{sha256}")
+        if not file.hash and (sha256 := stated_sha256(there.get(file.name)))
+        else file
+        for file in weights.files
+    ]
+
+
+def stated_sha256(file: object) -> str:
+    """Return the hash that the hub states of a large file, or ""."""
+    lfs = getattr(file, "lfs", None)
+    return str(lfs.sha256) if lfs is not None and lfs.sha256 else ""
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

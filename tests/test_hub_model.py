@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -47,6 +48,7 @@ from embed import make_encoder, make_pooling
 from embed.audio import Preprocessing
 from embed.download import DownloadError
 from embed.encoder import Encoder, configuration
+from embed.hidden_states import build
 from embed.weights import RANDOM_WARNING
 
 transformers.utils.logging.disable_progress_bar()
@@ -490,6 +492,105 @@ def test_a_pickle_with_code_is_refused_and_never_run(saved, tmp_path: Path) -> N
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("value", ["someone/kernel", "flash_attention_2", {"": "a/b@v1:f"}, True])
+@pytest.mark.parametrize(
+    "key", ["attn_implementation", "_attn_implementation", "_experts_implementation_internal"]
+)
+@pytest.mark.parametrize("deep", [False, True])
+def test_an_implementation_that_could_be_code_from_the_hub_is_refused(
+    saved, tmp_path: Path, key: str, value: Any, deep: bool
+) -> None:
+    choice = {"parts": [{"text": {key: value}}]} if deep else {key: value}
+    folder = changed(saved("hubert"), tmp_path / "m", **choice)
+
+    with pytest.raises(ValueError, match=rf"config.json asks for {key} .* is never run") as caught:
+        make_encoder("hf", model=str(folder)).config  # noqa: B018
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, "eager", "sdpa", {"": "eager"}])
+def test_transformers_own_implementations_are_taken(saved, tmp_path: Path, value: Any) -> None:
+    folder = changed(saved("hubert"), tmp_path / "m", attn_implementation=value)
+
+    (clip,) = encode(make_encoder("hf", model=str(folder)), noise(9_001), "clip")
+
+    (same,) = encode(make_encoder("hf", model=str(saved("hubert"))), noise(9_001), "clip")
+    assert largest_difference(clip, same) < 1e-5
+
+
+def test_an_adapter_is_refused(saved, tmp_path: Path) -> None:
+    folder = shutil.copytree(saved("hubert"), tmp_path / "m")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+
+    with pytest.raises(ValueError, match=r"adapter_config.json is of an adapter: merge it"):
+        encode(make_encoder("hf", model=str(folder)), noise(9_001), "clip")
+
+
+@pytest.mark.parametrize("name", ["hubert", "clap"])
+def test_a_model_that_would_give_tuples_gives_the_same(saved, tmp_path: Path, name: str) -> None:
+    parts = {"audio_config": {**FAMILIES[name].config().to_dict().get("audio_config", {})}}
+    parts = {key: {**part, "return_dict": False} for key, part in parts.items() if part}
+    folder = changed(saved(name), tmp_path / "m", return_dict=False, **parts)
+    waveforms = noise(FAMILIES[name].n_samples, n_clips=1)
+
+    (frames,) = encode(make_encoder("hf", model=str(folder)), waveforms, "frames")
+
+    (same,) = encode(make_encoder("hf", model=str(saved(name))), waveforms, "frames")
+    np.testing.assert_array_equal(frames, same)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, IndexError, TypeError])
+def test_what_a_model_raises_on_a_clip_is_one_line_that_names_it(
+    saved, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def misfit(self: Any, *given: Any, **named: Any) -> None:
+        raise error("shapes (2, 3)\n and (4, 5) do not fit")
+
+    monkeypatch.setattr(transformers.HubertModel, "forward", misfit)
+    encoder = make_encoder("hf", model=str(saved("hubert")))
+
+    with pytest.raises(ValueError, match="cannot encode clips of 9001 samples: shapes") as caught:
+        encode(encoder, noise(9_001), "clip")
+
+    assert encoder.called in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_out_of_memory_stays_what_it_is(saved, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Any, *given: Any, **named: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(transformers.HubertModel, "forward", full)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        encode(make_encoder("hf", model=str(saved("hubert"))), noise(9_001), "clip")
+
+
+def test_models_built_in_two_threads_at_once_are_those_built_alone() -> None:
+    configs = [HubertConfig(**SMALL, **CONV), WavLMConfig(**SMALL, **CONV)] * 3
+
+    def hash_of(config: Any) -> float:
+        tensors = build(config, None, "random").state_dict().values()
+        return sum(float(tensor.double().abs().sum()) for tensor in tensors)
+
+    alone = [hash_of(config) for config in configs]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(hash_of, configs))
+
+    assert together == alone
+
+
+@pytest.mark.parametrize(("name", "decides"), [("ast", True), ("hubert", False)])
+def test_torchaudio_enters_the_fingerprint_where_the_extractor_takes_it(
+    saved, monkeypatch: pytest.MonkeyPatch, name: str, decides: bool
+) -> None:
+    without = facts(make_encoder("hf", model=str(saved(name))))
+    monkeypatch.setattr("embed.hidden_states.find_spec", lambda name: name)
+
+    assert (facts(make_encoder("hf", model=str(saved(name)))) != without) == decides
+
+
 def text_model(folder: Path) -> None:
     small = {**SMALL, "vocab_size": 20}
     BertModel(BertConfig(**small)).save_pretrained(folder)
@@ -694,6 +795,57 @@ def test_a_branch_stays_what_it_was_until_a_commit_is_named(hub: Hub) -> None:
 
     assert make_encoder("hf", model=MODEL).folder == first
     assert make_encoder("hf", model=MODEL, revision=OTHER).folder.name == OTHER
+
+
+def reference(hub: Hub, tmp_path: Path, commit: str) -> None:
+    """Have another program say in Hugging Face's cache which commit main is."""
+    refs = tmp_path / "hub" / f"models--{MODEL.replace('/', '--')}" / "refs"
+    refs.mkdir(parents=True, exist_ok=True)
+    (refs / "main").write_text(commit)
+
+
+def test_a_branch_stays_what_it_was_whatever_other_programs_fetch(hub: Hub, tmp_path: Path) -> None:
+    first = make_encoder("hf", model=MODEL).folder
+    make_encoder("hf", model=MODEL, revision=OTHER).folder  # noqa: B018
+    reference(hub, tmp_path, OTHER)
+
+    assert make_encoder("hf", model=MODEL).folder == first
+    assert make_encoder("hf", model=MODEL, revision=OTHER).folder.name == OTHER
+    record = json.loads(
+        (tmp_path / "ours/anomalous-sound-pipeline/weights/first_seen.json").read_text()
+    )
+    assert record[f"hf:{MODEL}@main"] == REVISION
+
+
+def test_a_model_that_another_program_fetched_is_used_without_the_hub_and_stays(
+    hub: Hub, tmp_path: Path
+) -> None:
+    for commit in (REVISION, OTHER):
+        snapshot = tmp_path / "hub/models--someone--hubert/snapshots" / commit
+        shutil.copytree(hub.folder, snapshot)
+    reference(hub, tmp_path, OTHER)
+    folder = make_encoder("hf", model=MODEL, offline=True).folder
+    reference(hub, tmp_path, REVISION)
+
+    assert folder.name == OTHER
+    assert make_encoder("hf", model=MODEL, offline=True).folder == folder
+
+
+@pytest.mark.parametrize("revision", [OTHER, "v1/beta"])
+def test_a_folder_put_there_by_hand_is_of_no_revision_but_the_one_it_is_named_after(
+    hub: Hub, tmp_path: Path, revision: str
+) -> None:
+    place = tmp_path / "ours/anomalous-sound-pipeline/weights/hf"
+    shutil.copytree(hub.folder, place / "someone--hubert")
+    named = place / f"someone--hubert@{revision.replace('/', '--')}"
+
+    with pytest.raises(DownloadError) as caught:
+        make_encoder("hf", model=MODEL, revision=revision, offline=True).folder  # noqa: B018
+    assert str(named / "model.safetensors") in str(caught.value)
+    shutil.copytree(hub.folder, named)
+
+    assert make_encoder("hf", model=MODEL, revision=revision, offline=True).folder == named
+    assert make_encoder("hf", model=MODEL, offline=True).folder == place / "someone--hubert"
 
 
 def test_random_weights_fetch_the_settings_only(hub: Hub) -> None:

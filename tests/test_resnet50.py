@@ -1,5 +1,8 @@
 """ResNet50 equals transformers' on the same picture, and pictures keep a clip's level."""
 
+import inspect
+import runpy
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,8 @@ from transformers.utils import logging
 
 from detect.images import frozen_resnet50
 from embed import make_encoder, make_pooling
-from embed.resnet50 import ResNet50
+from embed.logmel import LogMel
+from embed.resnet50 import SPECTROGRAM, ResNet50
 from embed.weights import RANDOM_WARNING
 
 logging.disable_progress_bar()
@@ -172,3 +176,14 @@ def test_missing_tensors_are_named(folder: Path, tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"1 tensors are missing, first 'embedder.embedder.conv"):
         encode(encoder, noise(RATE), "clip")
+
+
+def test_the_spectrogram_enters_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {each.name for each in fields(LogMel)} - {"device"}
+    assert set(SPECTROGRAM) == names
+    assert ResNet50.version >= LogMel.version
+
+    monkeypatch.setattr(LogMel, "version", LogMel.version + 1)
+    again = runpy.run_path(str(Path(inspect.getfile(ResNet50))))["ResNet50"]
+
+    assert again.version == ResNet50.version + 1

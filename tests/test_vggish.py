@@ -368,6 +368,17 @@ def test_offline_names_file_address_size_and_place_before_any_extra(own_cache: P
     assert "\n" not in message
 
 
+def test_an_archive_that_is_none_is_one_line(own_cache: Path) -> None:
+    archive = own_cache / WEIGHTS["vggish"].files[0].name
+    archive.write_bytes(b"<html>not found</html>\n" * 100)
+
+    with pytest.raises(ValueError, match=r"vggish_1.tar.gz cannot be unpacked") as caught:
+        find_checkpoint("", WEIGHTS["vggish"], offline=True)
+
+    assert "\n" not in str(caught.value)
+    assert "fetch it again, or delete it" in str(caught.value)
+
+
 def test_a_folder_that_is_no_saved_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"not a SavedModel: expected a file variables/var"):
         _ = make_encoder("vggish", weights=str(tmp_path)).weights_sha256

@@ -1,6 +1,7 @@
 """Weights arrive whole and verified or not at all, and bad checkpoints say what is wrong."""
 
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -15,7 +16,9 @@ import torch
 from file_server import REVISION, Server, serving
 from safetensors.torch import save_file
 
+from embed import make_encoder
 from embed.download import DownloadError, RemoteFile, fetch
+from embed.first_seen import recorded
 from embed.weights import (
     WEIGHTS,
     Weights,
@@ -320,6 +323,64 @@ def test_a_refusal_of_the_hub_is_one_line(server: Server, hub: Weights, tmp_path
     assert "\n" not in str(caught.value)
 
 
+@pytest.fixture
+def unpinned(
+    server: Server, hub: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Weights:
+    """The same without pinned hashes, as ResNet50's row, and a hub that states one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tensors = hub.files[0]
+    siblings = [{"rfilename": file.name, "size": file.size} for file in hub.files]
+    siblings[0]["lfs"] = {
+        "sha256": tensors.hash.removeprefix("sha256:"),
+        "size": tensors.size,
+        "pointerSize": 1,
+    }
+    about = {"id": "someone/model", "sha": REVISION, "siblings": siblings}
+    path = f"/api/models/someone/model/revision/{REVISION}?blobs=true"
+    server.files[path] = [json.dumps(about).encode()]
+    files = [replace(file, hash="", size=0, about_size="about 1 MB") for file in hub.files]
+    return replace(hub, files=tuple(files))
+
+
+def test_hashes_that_are_not_pinned_are_those_that_the_hub_states(
+    server: Server, unpinned: Weights, tmp_path: Path
+) -> None:
+    path = f"/someone/model/resolve/{REVISION}/model.safetensors"
+    server.files[path] = [server.files[path][0][::-1]]
+
+    with pytest.raises(DownloadError, match=r"model.safetensors .* another hash than sha256:"):
+        published(unpinned)
+
+    assert not recorded(f"{unpinned.source}/model.safetensors")
+    assert find_published(unpinned) is None
+
+
+def test_what_is_fetched_without_a_pinned_hash_is_recorded_at_once(
+    server: Server, hub: Weights, unpinned: Weights
+) -> None:
+    folder = published(unpinned)
+
+    for file in hub.files:
+        seen = recorded(f"{unpinned.source}/{file.name}")
+        assert seen == file.hash.removeprefix("sha256:")
+    path = folder / "config.json"
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(ValueError, match=r"config.json has sha256 .* when first fetched here"):
+        find_checkpoint("", unpinned)
+
+
+def test_a_hub_that_does_not_answer_for_hashes_is_one_line(
+    server: Server, unpinned: Weights
+) -> None:
+    server.status[f"/api/models/someone/model/revision/{REVISION}?blobs=true"] = 500
+
+    with pytest.raises(DownloadError, match=r"hf:someone/model@0123.* cannot be looked up") as why:
+        published(unpinned)
+
+    assert "\n" not in str(why.value)
+
+
 def test_the_hub_out_of_reach_names_file_address_size_and_place(
     hub: Weights, tmp_path: Path
 ) -> None:
@@ -467,3 +528,51 @@ def test_the_command_line_lists_verifies_and_locates(tmp_path: Path) -> None:
     assert located.stdout.strip().endswith("weights/panns/Cnn14_mAP=0.431.pth")
     assert located.stdout.startswith(str(tmp_path))
     assert unknown.returncode == 2
+
+
+def test_fetching_all_goes_on_after_one_that_fails(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path)}
+    place = weights_place(tmp_path) / "resnet50"
+    place.mkdir(parents=True)
+    for name in ("model.safetensors", "config.json"):
+        (place / name).write_bytes(b"{}")
+
+    ended = run_embed("weights", "fetch", "--offline", **home)
+
+    assert ended.returncode == 1
+    assert ended.stdout == f"{place}\n"
+    told = [line.split(":")[1].strip() for line in ended.stderr.splitlines()]
+    assert told == [name for name in WEIGHTS if name != "resnet50"]
+    assert sorted(json.loads((place.parent / "first_seen.json").read_text())) == sorted(
+        f"{WEIGHTS['resnet50'].source}/{name}" for name in ("model.safetensors", "config.json")
+    )
+
+
+def test_verifying_says_what_it_records_and_goes_on_after_a_wrong_one(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path)}
+    place = weights_place(tmp_path)
+    for name in ("resnet50/model.safetensors", "resnet50/config.json", "vggish/vggish.safetensors"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(b"{}")
+
+    first = run_embed("weights", "verify", "resnet50", "vggish", **home)
+    again = run_embed("weights", "verify", "resnet50", "vggish", **home)
+    (place / "vggish/vggish.safetensors").write_bytes(b"[]")
+    wrong = run_embed("weights", "verify", "vggish", "resnet50", "panns", **home)
+
+    assert (first.returncode, again.returncode, wrong.returncode) == (0, 0, 1)
+    assert first.stdout.count("nothing to compare with, recorded now") == 2
+    assert again.stdout.count(": ok, ") == 2
+    assert "error: vggish: " in wrong.stderr
+    assert "when first fetched here" in wrong.stderr
+    assert "panns: not here whole" in wrong.stderr
+    assert "resnet50: ok" in wrong.stdout
+
+
+def weights_place(cache: Path) -> Path:
+    return cache / "anomalous-sound-pipeline" / "weights"
+
+
+def test_a_model_for_an_encoder_that_takes_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^panns takes no model; only hf:MODEL does$"):
+        make_encoder("panns:foo")
