@@ -39,7 +39,7 @@ class PretrainedNetwork(Encoder):
     registered_name: ClassVar[str]
     """Name of the encoder in the registry and of its row in `WEIGHTS`."""
     fastest_backends: ClassVar[tuple[str, ...]] = ("openvino", "onnxruntime")
-    """What "auto" takes on a CPU, the first that can; by measurement (benchmarks/README.md)."""
+    """What "auto" takes on a CPU, the first that can: usually the fastest, not measured for all."""
     native_rate: ClassVar[int]
 
     def __post_init__(self) -> None:
@@ -113,7 +113,7 @@ def without_tf32() -> Iterator[None]:
 
 def ready(network: torch.nn.Module, encoder: PretrainedNetwork) -> Any:
     """Put a network on the encoder's device and backend: `run(tensor, *ints)` gives a tensor."""
-    on_cpu = encoder.device == "cpu"
-    if on_cpu and encoder.precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    by_torch = encoder.device == "cpu" and encoder.dtype == torch.bfloat16
+    if by_torch and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         log.warning("this CPU has no bf16 arithmetic: fp32 is several times faster here")
     return runner(network.to(encoder.device).eval(), encoder)
