@@ -6,7 +6,6 @@ preprocessor_config.json what it is given. Code that such a folder names is neve
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from abc import abstractmethod
@@ -24,8 +23,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from embed.pretrained import SEED, PretrainedNetwork, ready, without_tf32
-from embed.weights import PREPROCESSORS, checkpoint_files, read_tensors
+from embed.weights import PREPROCESSORS, checkpoint_files, read_json, read_tensors
 
+IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
+OF_TRANSFORMERS = (None, "eager", "sdpa")
+"""Implementations that transformers itself has; other names can be repositories of compiled code,
+which it would fetch and run."""
 LAST = -1
 AST_FRAME, AST_HOP = 400, 160
 AST_N_WHOLE = 2  # tokens that stand for the whole spectrogram
@@ -274,23 +277,6 @@ def fixed(model: nn.Module) -> nn.Module:
             for name in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, name)
     return model.eval().requires_grad_(False)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read an object, or say in one line why not."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, expected an object")
-    return content
-
-
-IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
-OF_TRANSFORMERS = (None, "eager", "sdpa")
-"""Implementations that transformers itself has; other names can be repositories of compiled code,
-which it would fetch and run."""
 
 
 def refuse_code(folder: Path) -> None:

@@ -103,7 +103,8 @@ class Map(nn.Module):
 
     def __init__(self, resnet: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
-        self.resnet = resnet.eval().requires_grad_(False).to(dtype)
+        resnet = resnet.eval().requires_grad_(False)
+        self.resnet = resnet.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = dtype
 
     def forward(self, pictures: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ two tokens that stand for the whole.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from embed.pretrained import SEED, PretrainedNetwork, ready, without_tf32
-from embed.weights import check_tensors, read_tensors
+from embed.weights import check_tensors, read_json, read_tensors
 
 FRAME, HOP, N_FFT = 400, 160, 512
 FMIN, FMAX = 20.0, 8000.0
@@ -72,13 +71,13 @@ class Settings:
 
 def read_settings(folder: Path) -> Settings:
     """Read a `save_pretrained` folder's settings; those it does not name are AudioSet's."""
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if config.get("model_type") != MODEL_TYPE:
         raise ValueError(
             f"{folder} holds a model of type {config.get('model_type')!r}, expected {MODEL_TYPE!r}"
         )
     if (folder / "preprocessor_config.json").is_file():
-        front_end = _read_json(folder / "preprocessor_config.json")
+        front_end = read_json(folder / "preprocessor_config.json")
         for name in ("max_length", "num_mel_bins"):
             if name in config and front_end.get(name, config[name]) != config[name]:
                 raise ValueError(
@@ -105,16 +104,6 @@ def read_settings(folder: Path) -> Settings:
                 f"{folder} asks for {name} {getattr(settings, name)!r}, supported is {only!r}"
             )
     return settings
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, expected an object")
-    return content
 
 
 def expected_shapes(settings: Settings) -> dict[str, tuple[int, ...]]:

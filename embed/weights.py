@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embed.download import (
     DownloadError,
@@ -474,6 +474,17 @@ def stated_sha256(file: object) -> str:
     """Return the hash that the hub states of a large file, or ""."""
     lfs = getattr(file, "lfs", None)
     return str(lfs.sha256) if lfs is not None and lfs.sha256 else ""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object, or say in one line why not."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected an object")
+    return content
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
