@@ -125,9 +125,9 @@ def vectors(encoder, clips: np.ndarray) -> list[np.ndarray]:
 
 
 def assert_like_torch(encoder, reference, largest: float) -> None:
-    """Compare for several lengths, batches of 1 to 5, pooled and as frames."""
+    """Compare for several lengths and batches, pooled and as frames."""
     poolings = [make_pooling("clip")]
-    for n_clips, seconds in zip((1, 5, 2, 3, 4), (*LENGTHS, *LENGTHS), strict=False):
+    for n_clips, seconds in zip((1, 3, 2), LENGTHS, strict=True):
         clips = waveforms(encoder, n_clips, seconds)
         for wanted in (poolings, [make_pooling("frames")]):
             (ours,), (theirs,) = encoder.encode(clips, wanted), reference.encode(clips, wanted)
