@@ -340,11 +340,12 @@ def _export(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters' remarks on themselves off the terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    """Keep what the exporters say of themselves off the terminal, tracebacks of trials too."""
+    names = ("torch.onnx", "torch.export", "torch._subclasses", "onnxscript")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

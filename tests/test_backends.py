@@ -199,11 +199,12 @@ def test_the_first_clips_length_decides_nothing(family, tmp_path, exported_once)
 
 @pytest.mark.skipif(not INSTALLED, reason="needs openvino or onnxruntime")
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_converted_network_gives_torchs_vectors(name, small, exported_once):
+def test_a_converted_network_gives_torchs_vectors(name, small, exported_once, capfd):
     reference = small(name)
 
     for backend in INSTALLED:
         assert_like_torch(small(name, backend=backend), reference, 1e-4)
+    assert "Traceback" not in capfd.readouterr().err  # of the exporter's trials
 
 
 @pytest.mark.slow
