@@ -510,7 +510,7 @@ def _embed(
             settings.cache_dir,
             data_name=dataset.name,
             data_root=dataset.root,
-            encoder=slug(name),
+            encoder=_in_file_names(name),
             pooling=pooling.name,
             fingerprint=fingerprint(facts),
             configuration=facts,
@@ -538,6 +538,12 @@ def _embed(
         Source(name, pooling.name, store.path, store.read, keys, encoders[0].warning)
         for pooling, store in stores.items()
     ]
+
+
+def _in_file_names(encoder: str) -> str:
+    """Call `hf:FOLDER` by the folder's own name, wherever it lies."""
+    family, colon, model = encoder.partition(":")
+    return slug(f"{family}{colon}{Path(model).name}" if Path(model).is_dir() else encoder)
 
 
 def _fill(

@@ -594,3 +594,12 @@ def test_a_detectors_missing_weights_are_told_before_anything_is_embedded(
     assert "failed: resnet50_cnn: model.safetensors is not on this machine" in grid.err
     board = rows(run_folders(grid=True)[0] / "leaderboard.csv")
     assert {row["detector"] for row in board if row["auc_mean"]} == {"knn"}
+
+
+def test_a_models_folder_goes_by_its_own_name_in_file_names(tmp_path):
+    folder = tmp_path / "deep" / "my-wavlm"
+    folder.mkdir(parents=True)
+
+    assert run_pipeline._in_file_names(f"hf:{folder}") == "hf+my-wavlm"
+    assert run_pipeline._in_file_names("hf:facebook/hubert") == "hf+facebook+hubert"
+    assert run_pipeline._in_file_names("panns") == "panns"
