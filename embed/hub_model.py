@@ -52,8 +52,8 @@ class HubModel(HiddenStates):
     def found(self) -> Checkpoint:
         """The model on disk, fetched if need be; of random weights, its settings."""
         return find_model(
-            str(self.model),
-            revision=str(self.revision),
+            self.model,
+            revision=self.revision,
             offline=self.offline,
             tensors=self.weights != RANDOM,
         )

@@ -608,6 +608,11 @@ def test_a_grid_with_one_failing_detector_finishes_the_others(data, pipeline, mo
     assert ran.code == 1
 
 
+def by_detector(grid: Path) -> dict[str, dict[str, str]]:
+    with (grid / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
+        return {row["detector"]: row for row in csv.DictReader(file)}
+
+
 def test_a_page_that_cannot_be_written_costs_one_combination_its_files_and_nobody_else(
     data, pipeline, monkeypatch
 ):
@@ -620,8 +625,7 @@ def test_a_page_that_cannot_be_written_costs_one_combination_its_files_and_nobod
     monkeypatch.setattr(page, "write_report", write_report)
     ran = pipeline("--data", data, "--detector", "mahalanobis,knn,pca", "--pooling", "mean")
 
-    with (ran.folder / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
-        rows = {row["detector"]: row for row in csv.DictReader(file)}
+    rows = by_detector(ran.folder)
     assert ran.code == 1
     assert "the pen is empty" in rows["knn"]["error"]
     assert [rows[name]["error"] for name in ("mahalanobis", "pca")] == ["", ""]
@@ -643,8 +647,7 @@ def test_a_folder_that_cannot_be_made_costs_one_combination_and_nobody_else(
     monkeypatch.setattr(RunFolder, "make", make)
     ran = pipeline("--data", data, "--detector", "knn,pca", "--pooling", "mean")
 
-    with (ran.folder / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
-        rows = {row["detector"]: row for row in csv.DictReader(file)}
+    rows = by_detector(ran.folder)
     assert ran.code == 1
     assert "File name too long" in rows["knn"]["error"]
     assert rows["pca"]["error"] == ""
