@@ -26,9 +26,9 @@ import typer
 
 from detect import DETECTORS, check_detector, trains_on_device
 from embed import ENCODERS, POOLINGS, encoder_row, make_encoder, make_pooling
-from run_folder import RunFolder, slug, version_here
-from screen import messages, progress, relay, results_screen, say
-from settings import (
+from pipeline.run_folder import RunFolder, slug, version_here
+from pipeline.screen import messages, progress, relay, results_screen, say
+from pipeline.settings import (
     OUT,
     EmbedSettings,
     Settings,
@@ -40,19 +40,19 @@ from settings import (
     value_of,
     with_flags,
 )
-from systems import SYSTEMS
+from pipeline.systems import SYSTEMS
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from cache.importers import Report
+    from cache.foreign import Report
     from cache.store import EmbeddingStore
     from detect.evaluate import ClipTable, DetectorChoice, FitPer, FitUnit, Result, Scores
     from detect.training_clips import UnlikeClip
-    from embed.audio import Preprocessing
-    from embed.clips import DataSet
     from embed.encoder import Encoder
     from embed.pooling import Pooling
+    from embed.recordings.audio import Preprocessing
+    from embed.recordings.clips import DataSet
 
 DONE, FAILED, USAGE, CLIPS_LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -126,6 +126,7 @@ def run(
 def embed_command(settings: EmbedSettings) -> None:
     """Fill the cache only: embed the clips of --data, and stop there."""
     relay("embed", quiet=settings.quiet)
+    relay("fetch", quiet=settings.quiet)
     pairs = [
         (encoder, pooling or _encoder_class(encoder).default_pooling)
         for encoder in names_of(settings.encoder, ENCODERS, "encoder")
@@ -145,7 +146,7 @@ def evaluate_command(
     json: Annotated[bool, flag("--json", OUT, "Print results as JSON.")] = False,
 ) -> None:
     """Compute AUC and pAUC of the official DCASE score files of any system."""
-    from detect.score_files import evaluate_score_files
+    from report.score_files import evaluate_score_files
 
     rows, year = evaluate_score_files(folder)
     _print_tables(rows, str(folder), year=year, as_json=json)
@@ -373,7 +374,7 @@ def _devices(settings: EmbedSettings | Settings) -> list[str]:
 
 
 def _find_clips(settings: EmbedSettings | Settings) -> DataSet:
-    from embed.clips import UnknownMachine, find_clips
+    from embed.recordings.clips import UnknownMachine, find_clips
 
     root, named = _data_root(settings)
     try:
@@ -392,7 +393,7 @@ def _split(text: str) -> list[str]:
 def _data_root(settings: EmbedSettings | Settings) -> tuple[Path, list[str]]:
     """Have the data in a folder; return it, and the machine types that its name asks for."""
     if settings.data == "demo":
-        from embed.demo import N_CLIPS, write_demo_data
+        from embed.recordings.demo import N_CLIPS, write_demo_data
 
         folder = Path("demo_data")
         if not folder.is_dir():
@@ -402,7 +403,7 @@ def _data_root(settings: EmbedSettings | Settings) -> tuple[Path, list[str]]:
                 write_demo_data(folder, on_clip=advance)
         return folder, []
     if settings.data.startswith("dcase2020:"):
-        from embed.datasets import fetch_data_set, wanted
+        from fetch.datasets import fetch_data_set, wanted
 
         try:
             wanted(settings.data)
@@ -484,9 +485,9 @@ def _embed(
 ) -> list[Source]:
     """Fill the stores of one encoder, one per pooling, with what they lack."""
     from cache.store import EmbeddingStore
-    from embed.audio import Preprocessing
     from embed.encoder import configuration, fingerprint
     from embed.pretrained import PretrainedNetwork
+    from embed.recordings.audio import Preprocessing
 
     encoders = [_make_encoder(settings, name, device) for device in _devices(settings)]
     if settings.backend == "auto" and not settings.quiet:
@@ -638,7 +639,7 @@ class Import:
 
 def _import(settings: Settings) -> Import:
     """Keep the embeddings of another tool in the cache, and say what was recognised."""
-    from cache.importers import Choices, import_to_store
+    from cache.foreign import Choices, import_to_store
 
     path = Path(settings.embeddings)
     if not path.exists():
@@ -665,8 +666,8 @@ def _imported_clips(settings: Settings, imported: Import) -> tuple[DataSet, dict
 
     Returns the data set, its clips without a row among the skipped, and the name of each clip.
     """
-    from cache.importers import match
-    from embed.clips import Skipped, clips_of_names
+    from cache.foreign import match
+    from embed.recordings.clips import Skipped, clips_of_names
 
     names = imported.store.keys()
     if not settings.data:
@@ -736,7 +737,7 @@ class Outcome:
     @property
     def entry(self) -> dict[str, Any]:
         """Its line of the leaderboard."""
-        from detect.report import leaderboard_entry
+        from report.tables import leaderboard_entry
 
         made = self.combination
         seed = {} if made.seed is None else {"seed": str(made.seed)}
@@ -752,6 +753,7 @@ class Outcome:
 def _whole_job(settings: Settings) -> int:
     """Embed, judge, report; return the exit code."""
     relay("embed", quiet=settings.quiet)
+    relay("fetch", quiet=settings.quiet)
     imported = _import(settings) if settings.embeddings else None
     combinations, refused = _combinations(settings, imported)
     unused = _unused(settings, [*combinations, *(each.combination for each in refused)])
@@ -803,7 +805,8 @@ def _write_leaderboard(
     folder: Path, data_name: str, names: Sequence[str], entries: Sequence[Mapping[str, Any]]
 ) -> None:
     """Write a grid's leaderboard, and with several seeds what they come to; the CSV comes last."""
-    from detect import page, report
+    from report import page
+    from report import tables as report
 
     pages = [name if (folder / name / "report.html").exists() else "" for name in names]
     linked = [{**entry, "folder": name} for entry, name in zip(entries, pages, strict=True)]
@@ -822,7 +825,7 @@ def _handed_weights(
     Returns a path per detector, and why a detector has none; the only detector of a run raises
     instead.
     """
-    from embed.weights import RANDOM, WEIGHTS, find_checkpoint
+    from fetch.weights import RANDOM, WEIGHTS, find_checkpoint
 
     handed: dict[str, str] = {}
     unusable: dict[str, str] = {}
@@ -1095,8 +1098,9 @@ def _write(
     errors: Sequence[tuple[str, str]],
 ) -> None:
     """Write the files of a combination; results.json comes last, and says that all are there."""
-    from detect import figures, page, report
     from detect.saving import save_detector
+    from report import figures, page
+    from report import tables as report
 
     table, rows = work.table, outcome.results
     for each in scores:
@@ -1162,7 +1166,7 @@ def _print_outcomes(
     entries: Sequence[Mapping[str, Any]],
 ) -> None:
     """Print the leaderboard of a grid, or one table per machine type."""
-    from detect import report
+    from report import tables as report
 
     if settings.json:
         runs = [
@@ -1194,7 +1198,7 @@ def _print_tables(
     rows: Sequence[Result], name: str, *, year: int = 2020, as_json: bool = False
 ) -> None:
     """Print one table per machine type."""
-    from detect.report import results_table
+    from report.tables import results_table
 
     if as_json:
         print(json.dumps([asdict(row) for row in rows]))  # noqa: T201

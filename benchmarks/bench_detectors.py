@@ -30,13 +30,13 @@ from sklearn.svm import OneClassSVM as StockOneClassSVM
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from detect import networks
-from detect.autoencoder import Autoencoder
-from detect.distance import KNN, Mahalanobis
-from detect.ensemble import fit_together
+from detect.detectors import networks
+from detect.detectors.autoencoder import Autoencoder
+from detect.detectors.distance import KNN, Mahalanobis
+from detect.detectors.ensemble import fit_together
+from detect.detectors.mixture import GMM
+from detect.detectors.ocsvm import OneClassSVM
 from detect.evaluate import DetectorChoice, FitUnit, fit_and_score
-from detect.mixture import GMM
-from detect.ocsvm import OneClassSVM
 
 N_TRAIN, N_TEST = 1000, 1100
 GOALS = {

@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from peers import NAIVE, numpy_log_mel, published_ast, published_cnn14
 
 from embed import make_encoder, make_pooling
-from embed.audio import Preprocessing, load_recording
 from embed.embedding import embed_clips
 from embed.encoder import Encoder
+from embed.recordings.audio import Preprocessing, load_recording
 
 SECONDS, RATE = 10, 16_000
 GFLOP = {"panns": 40.1, "ast": 242.0, "vggish": 17.3}  # of one clip, after pruning

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from embed import ENCODERS, make_encoder, make_pooling
 from embed.encoder import Encoder
 from embed.pretrained import PretrainedNetwork
-from embed.weights import RANDOM, WEIGHTS
+from fetch.weights import RANDOM, WEIGHTS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "encoders.md"
 BEGIN, END = "<!-- made by benchmarks/encoder_table.py -->\n", "<!-- end -->\n"

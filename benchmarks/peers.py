@@ -17,7 +17,7 @@ from torch import nn
 @cache
 def published_cnn14(device: str) -> nn.Module:
     """Import panns-inference's architecture without what its import downloads."""
-    from embed.panns import random_tensors
+    from embed.encoders.panns import random_tensors
 
     spec = importlib.util.find_spec("panns_inference")
     bare = types.ModuleType("panns_architectures")
@@ -75,8 +75,8 @@ class TorchVGGish(nn.Module):
 
 @cache
 def published_vggish(device: str) -> nn.Module:
-    from embed.vggish import random_tensors
-    from embed.vggish_weights import TORCHVGGISH
+    from embed.encoders.vggish import random_tensors
+    from fetch.vggish_weights import TORCHVGGISH
 
     model = TorchVGGish()
     named = {}
@@ -89,7 +89,7 @@ def published_vggish(device: str) -> nn.Module:
 
 @cache
 def mel_matrix() -> np.ndarray:
-    from embed.vggish import mel_filters
+    from embed.encoders.vggish import mel_filters
 
     return mel_filters().numpy()
 

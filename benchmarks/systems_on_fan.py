@@ -23,7 +23,7 @@ from statistics import mean
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from systems import SYSTEMS  # noqa: E402
+from pipeline.systems import SYSTEMS  # noqa: E402
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cache.importers import Choices, import_to_store, match, read_import
+    from cache.foreign import Choices, import_to_store, match, read_import
     from cache.store import EmbeddingStore
 
 __all__ = ["Choices", "EmbeddingStore", "import_to_store", "match", "read_import"]
 
 _HOMES = {
     "EmbeddingStore": "cache.store",
-    "Choices": "cache.importers",
-    "import_to_store": "cache.importers",
-    "match": "cache.importers",
-    "read_import": "cache.importers",
+    "Choices": "cache.foreign",
+    "import_to_store": "cache.foreign",
+    "match": "cache.foreign",
+    "read_import": "cache.foreign",
 }
 
 

@@ -34,7 +34,7 @@ def evaluate(
 ) -> None:
     """Fit to `train` (n, dim), rate `test`, compare with `is_anomalous`."""
     from detect.evaluate import ClipTable, DetectorChoice, fit_and_score, results, units
-    from detect.report import results_table
+    from report.tables import results_table
 
     with np.load(vectors, allow_pickle=False) as file:
         absent = {"train", "test", "is_anomalous"} - set(file.files)

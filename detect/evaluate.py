@@ -102,7 +102,7 @@ class Scores:
     """None where only the scores are known."""
     seconds: float
     history: tuple[Any, ...] = ()
-    """Losses per epoch (`detect.training.Epoch`), where a network was trained."""
+    """Losses per epoch (`detect.detectors.training.Epoch`), where a network was trained."""
     warnings: tuple[str, ...] = ()
 
 
@@ -261,7 +261,7 @@ def fit_and_score_together(
 ) -> list[Scores]:
     """Do what `fit_and_score` does for each unit; autoencoders train as one batched ensemble.
 
-    Where stacking does not pay (`detect.ensemble.together_is_faster`), units are fitted one by
+    Where stacking does not pay (`detect.detectors.ensemble.together_is_faster`), units are fitted one by
     one; the ensemble of small networks trains on the CPU, whatever `device` is. If one network
     diverges, none is returned; fitted one by one, only that unit fails.
     """
@@ -270,7 +270,7 @@ def fit_and_score_together(
     start = perf_counter()
     if choice.name not in STACKED:
         return [fit_and_score(unit, read, choice, seed, tell) for unit in units]
-    from detect.ensemble import fit_together, together_is_faster
+    from detect.detectors.ensemble import fit_together, together_is_faster
 
     detectors = [choice.make(seed) for _ in units]
     X = [read_for(choice.name, unit.train_keys, read) for unit in units]

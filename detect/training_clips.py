@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detect.distance import nearest
+from detect.detectors.distance import nearest
 from detect.evaluate import FitUnit, Read
 from detect.scaler import ColumnScaler
 

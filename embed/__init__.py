@@ -29,24 +29,30 @@ class Row:
 
 
 ENCODERS: dict[str, Row] = {
-    "logmel": Row("embed.logmel:LogMel", "log-mel spectrogram, 128 bands in dB; needs no weights"),
-    "mfcc": Row("embed.logmel:MFCC", "40 mel-frequency cepstral coefficients; needs no weights"),
-    "panns": Row("embed.panns:Cnn14", "PANNs Cnn14 trained on AudioSet, 32 kHz, 2048-d"),
+    "logmel": Row(
+        "embed.encoders.logmel:LogMel", "log-mel spectrogram, 128 bands in dB; needs no weights"
+    ),
+    "mfcc": Row(
+        "embed.encoders.logmel:MFCC", "40 mel-frequency cepstral coefficients; needs no weights"
+    ),
+    "panns": Row("embed.encoders.panns:Cnn14", "PANNs Cnn14 trained on AudioSet, 32 kHz, 2048-d"),
     "ast": Row(
-        "embed.spectrogram_transformer:SpectrogramTransformer",
+        "embed.encoders.spectrogram_transformer:SpectrogramTransformer",
         "Audio Spectrogram Transformer trained on AudioSet, 16 kHz, 768-d",
     ),
     "vggish": Row(
-        "embed.vggish:VGGish", "VGGish trained on videos' labels, 16 kHz, 128-d per 0.96 s"
+        "embed.encoders.vggish:VGGish", "VGGish trained on videos' labels, 16 kHz, 128-d per 0.96 s"
     ),
     "wav2vec2": Row(
-        "embed.wav2vec2:Wav2Vec2", "wav2vec 2.0 base trained on speech, 16 kHz, 768-d per 20 ms"
+        "embed.encoders.wav2vec2:Wav2Vec2",
+        "wav2vec 2.0 base trained on speech, 16 kHz, 768-d per 20 ms",
     ),
     "resnet50": Row(
-        "embed.resnet50:ResNet50", "ResNet50 trained on ImageNet, log-mel as a picture, 2048-d"
+        "embed.encoders.resnet50:ResNet50",
+        "ResNet50 trained on ImageNet, log-mel as a picture, 2048-d",
     ),
     "hf": Row(
-        "embed.hub_model:HubModel",
+        "embed.encoders.hub_model:HubModel",
         "hf:MODEL, an audio model of the Hugging Face hub or a folder; its hidden states",
     ),
 }

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from embed import ENCODERS, POOLINGS
-from embed.download import megabytes
-from embed.weights import (
+from fetch.download import megabytes
+from fetch.weights import (
     WEIGHTS,
     Weights,
     find_checkpoint,
@@ -97,7 +97,7 @@ def clips(
     every: Annotated[bool, typer.Option("--every", help="List each clip.")] = False,
 ) -> None:
     """Count the clips per machine, split and label, and say what was left out."""
-    from embed.clips import find_clips
+    from embed.recordings.clips import find_clips
 
     found = find_clips(data)
     print(f"{found.root}: {found.layout}, {len(found.clips)} clips")

@@ -20,9 +20,9 @@ from queue import SimpleQueue
 import numpy as np
 import torch
 
-from embed.audio import ClipError, Preprocessing, Recording, load_recording
 from embed.encoder import Encoder
 from embed.pooling import Pooling
+from embed.recordings.audio import ClipError, Preprocessing, Recording, load_recording
 
 Content = tuple[int, int, str]
 """Size in bytes, modification time in ns and sha256 of the file a vector was computed from."""

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from embed.audio import Preprocessing
     from embed.pooling import Pooling
+    from embed.recordings.audio import Preprocessing
 
 RUNTIME = {"decides_vectors": False}
 """Metadata of a field that cannot change a vector and so stays out of the fingerprint."""

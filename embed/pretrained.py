@@ -14,7 +14,7 @@ import torch
 
 from embed.backends import AUTO, check_backend, fastest, runner
 from embed.encoder import RUNTIME, Encoder
-from embed.weights import RANDOM, RANDOM_WARNING, WEIGHTS, Checkpoint, find_checkpoint
+from fetch.weights import RANDOM, RANDOM_WARNING, WEIGHTS, Checkpoint, find_checkpoint
 
 log = logging.getLogger(__name__)
 

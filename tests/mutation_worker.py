@@ -14,7 +14,7 @@ from pathlib import Path
 
 import h5py  # noqa: F401  (imported once, here, not once per mutation)
 
-from cache.importers import _answer
+from cache.foreign import _answer
 from cache.sandbox import SECONDS, _limit
 
 

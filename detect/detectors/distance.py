@@ -1,0 +1,217 @@
+"""Detectors that rate a clip by its distance from the normal ones."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, solve_triangular
+from sklearn.base import BaseEstimator
+from sklearn.neighbors import LocalOutlierFactor
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from detect.options import Count, check_own_options
+
+Array = NDArray[np.float64]
+SCORED_AT_ONCE = 4096
+SEARCHED_AT_ONCE = 1024
+COMPARED_AT_ONCE = 32  # fits the cache
+LEAST_SHRINKAGE = 1e-8
+
+
+class Mahalanobis(BaseEstimator):  # type: ignore[misc]
+    """Squared distance from the mean normal clip, in units of shrunk covariance.
+
+    The shrinkage is Ledoit and Wolf's (2004): (1 - s) S + s m I with m the mean variance. It is
+    never inverted: S = Z'Z / n, so that with fewer clips than dimensions an (n, n) system
+    (Woodbury) does, and a Cholesky factor of (dim, dim) otherwise.
+    """
+
+    def fit(self, X: NDArray[Any], y: object = None) -> Self:
+        """Learn mean and covariance of normal clips X (n, dim)."""
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        n, dim = X.shape
+        self.location_ = X.mean(axis=0)
+        Z = X - self.location_
+        gram = Z @ Z.T if n < dim else Z.T @ Z
+        mean_variance = np.trace(gram) / (n * dim)
+        # without any, two clips or equal columns would leave a singular covariance
+        self.shrinkage_ = max(_ledoit_wolf_shrinkage(Z, gram), LEAST_SHRINKAGE)
+        self._diagonal = self.shrinkage_ * mean_variance
+        weight = (1 - self.shrinkage_) / n  # covariance = weight Z'Z + diagonal I
+        self._clips = None
+        if mean_variance == 0:  # all clips are alike: fall back to the Euclidean distance
+            self._diagonal, self._factor = 1.0, np.eye(dim)
+        elif weight == 0:
+            self._factor = np.sqrt(self._diagonal) * np.eye(dim)
+        elif n < dim:
+            self._clips = np.sqrt(weight) * Z
+            self._factor = cho_factor(weight * gram + self._diagonal * np.eye(n), lower=True)[0]
+        else:
+            covariance = weight * gram + self._diagonal * np.eye(dim)
+            self._factor = cho_factor(covariance, lower=True)[0]
+        return self
+
+    def mahalanobis(self, X: NDArray[Any]) -> Array:
+        """Squared distance of each row from the mean."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        parts = [
+            self._distances(X[i : i + SCORED_AT_ONCE]) for i in range(0, len(X), SCORED_AT_ONCE)
+        ]
+        return np.concatenate(parts)
+
+    def score_samples(self, X: NDArray[Any]) -> Array:
+        """Rate each row; higher means more normal."""
+        return -self.mahalanobis(X)
+
+    def _distances(self, X: Array) -> Array:
+        Z = X - self.location_
+        if self._clips is None:
+            whitened = solve_triangular(self._factor, Z.T, lower=True)
+            return np.einsum("ij,ij->j", whitened, whitened)  # type: ignore[no-any-return]
+        # (C'C + dI)^-1 = (I - C' (CC' + dI)^-1 C) / d
+        along = solve_triangular(self._factor, self._clips @ Z.T, lower=True)
+        own = np.einsum("ij,ij->i", Z, Z)
+        return np.maximum(own - np.einsum("ij,ij->j", along, along), 0.0) / self._diagonal  # type: ignore[no-any-return]
+
+
+def _ledoit_wolf_shrinkage(Z: Array, gram: Array) -> float:
+    """Weight of the scaled identity; Z is centred, gram is Z'Z or ZZ' (same Frobenius norm)."""
+    n, dim = Z.shape
+    if dim == 1:
+        return 0.0
+    mean_variance = np.trace(gram) / (n * dim)
+    covariance_norm = np.sum(np.square(gram)) / n**2
+    fourth = np.sum(np.square(np.einsum("ij,ij->i", Z, Z)))
+    noise = (fourth / n - covariance_norm) / (dim * n)
+    spread = covariance_norm / dim - mean_variance**2
+    return float(np.clip(noise / spread, 0.0, 1.0)) if spread > 0 else 0.0
+
+
+class KNN(BaseEstimator):  # type: ignore[misc]
+    """Mean distance to the k nearest normal clips.
+
+    `normalize` weighs each distance by how sparse the training clips are around that neighbour
+    (its mean distance to `density_k` others, leave-one-out): "ldn" divides by it, "varmin"
+    subtracts the multiple that minimises the variance of the training clips' own scores.
+    """
+
+    def __init__(
+        self,
+        k: Count = 5,
+        *,
+        metric: Literal["euclidean", "cosine"] = "euclidean",
+        normalize: Literal["none", "ldn", "varmin"] = "none",
+        density_k: Count = 16,
+    ) -> None:
+        self.k = k
+        self.metric = metric
+        self.normalize = normalize
+        self.density_k = density_k
+
+    def fit(self, X: NDArray[Any], y: object = None) -> Self:
+        """Keep normal clips X (n, dim)."""
+        check_own_options(self)
+        alone = self.normalize == "none"
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=1 if alone else 2)
+        self.clips_ = self._on_sphere(X)
+        self.k_ = min(self.k, len(X))
+        if not alone:
+            others = min(self.density_k, len(X) - 1)
+            distance, index = nearest(self.clips_, self.clips_, others, leave_one_out=True)
+            self.density_ = np.maximum(distance.mean(axis=1), np.finfo(float).tiny)
+            spread = self.density_[index[:, 0]]
+            variance = spread.var()
+            covariance = np.mean((distance[:, 0] - distance[:, 0].mean()) * spread)
+            self.multiple_ = covariance / variance if variance > 0 else 0.0
+        return self
+
+    def score_samples(self, X: NDArray[Any]) -> Array:
+        """Rate each row; higher means more normal."""
+        check_is_fitted(self)
+        X = self._on_sphere(validate_data(self, X, dtype=np.float64, reset=False))
+        if self.normalize == "none":
+            return -nearest(X, self.clips_, self.k_)[0].mean(axis=1)  # type: ignore[no-any-return]
+        # any training clip may be the nearest once its density counts
+        distance = all_distances(X, self.clips_)
+        density = self.density_
+        if self.normalize == "ldn":
+            weighted = distance / density
+        else:
+            weighted = distance - self.multiple_ * density
+        weighted.partition(self.k_ - 1, axis=1)
+        return -weighted[:, : self.k_].mean(axis=1)  # type: ignore[no-any-return]
+
+    def _on_sphere(self, X: Array) -> Array:
+        if self.metric == "euclidean":
+            return X
+        length = np.linalg.norm(X, axis=1, keepdims=True)
+        return X / np.where(length == 0, 1.0, length)  # |a - b|^2 = 2 (1 - cosine)
+
+
+def nearest(
+    X: Array, clips: Array, k: int, *, leave_one_out: bool = False
+) -> tuple[Array, NDArray[np.int64]]:
+    """Find the k nearest of `clips` for each row: distances (n, k), nearest first, and rows.
+
+    One float32 matrix product finds the candidates. It cannot give their distances, which are
+    small differences of large numbers; those are taken from the differences of the vectors, to
+    1e-7. `leave_one_out`: X is `clips`, and no clip is its own neighbour.
+    """
+    import torch
+
+    from detect.detectors.training import on_threads
+
+    centre = clips.mean(axis=0)
+    bank = torch.from_numpy((clips - centre).astype(np.float32))
+    half_norm = bank.square().sum(dim=1) / -2
+    n_candidates = min(len(clips), k + 1 + leave_one_out)  # the product may swap near ties
+    distances, indices = [], []
+    for start in range(0, len(X), SEARCHED_AT_ONCE):
+        rows = torch.from_numpy((X[start : start + SEARCHED_AT_ONCE] - centre).astype(np.float32))
+        own = torch.arange(start, start + len(rows))
+        # x.c - |c|^2 / 2 is largest for the nearest clip c
+        closeness = torch.addmm(half_norm, rows, bank.T)  # (n, n_clips)
+        if leave_one_out:
+            closeness[own - start, own] = -torch.inf
+        found = closeness.topk(n_candidates, dim=1, sorted=False).indices
+        few = COMPARED_AT_ONCE
+        pairs = zip(torch.split(rows, few), torch.split(found, few), strict=True)
+        with on_threads(1):  # many small steps
+            gaps = [torch.linalg.vector_norm(bank[of] - x[:, None], dim=2) for x, of in pairs]
+        exact = torch.cat(gaps)  # (n, n_candidates)
+        if leave_one_out:
+            exact[found == own[:, None]] = torch.inf
+        near, order = exact.topk(k, dim=1, largest=False)
+        distances.append(near.double().numpy())
+        indices.append(found.gather(1, order).numpy())
+    return np.concatenate(distances), np.concatenate(indices)
+
+
+def all_distances(X: Array, clips: Array) -> Array:
+    """Distance of every row to every clip; (n, n_clips)."""
+    import torch
+
+    return torch.cdist(torch.from_numpy(X), torch.from_numpy(clips)).numpy()
+
+
+class LOF(LocalOutlierFactor):  # type: ignore[misc]
+    """Local outlier factor of new clips; k is no more than there are other training clips."""
+
+    def __init__(self, n_neighbors: Count = 20) -> None:
+        super().__init__(n_neighbors=n_neighbors, novelty=True)
+
+    def fit(self, X: NDArray[Any], y: object = None) -> Self:
+        """Learn the local densities of normal clips X (n, dim)."""
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="n_neighbors .* is greater than")
+            return super().fit(X)  # type: ignore[no-any-return]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = False
+        return tags

@@ -1,0 +1,149 @@
+"""Detectors that learn to tell the machine IDs of a type apart, and rate a clip as its own ID.
+
+A clip that does not look like the machine it comes from is anomalous. They need two or more
+IDs, and are told each test clip's ID, which is no label: it says which machine was recorded.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+from sklearn.base import BaseEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from detect.detectors.autoencoder import seed_of
+from detect.detectors.distance import Array, Mahalanobis
+from detect.detectors.training import Epoch, seeded, train
+from detect.options import Count, Positive, check_own_options
+
+HIDDEN = 128
+
+
+class IDClassifier(BaseEstimator):  # type: ignore[misc]
+    """Negative log-probability of the own machine ID, or Mahalanobis distance in feature space.
+
+    `network` is "logistic" (regression; its features are the logits) or "mlp" (one hidden layer
+    of 128, its activations are the features). `rate_by` is "probability" or "mahalanobis" (from
+    the own ID's mean, one covariance per ID). Without `ids`, a clip is rated as the ID that
+    suits it best.
+    """
+
+    def __init__(
+        self,
+        network: Literal["logistic", "mlp"] = "logistic",
+        *,
+        rate_by: Literal["probability", "mahalanobis"] = "probability",
+        epochs: Count = 500,
+        learning_rate: Positive = 1e-3,
+        random_state: int | None = 0,
+        device: str = "",
+        on_epoch: Callable[[Epoch], None] | None = None,
+    ) -> None:
+        self.network = network
+        self.rate_by = rate_by
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+        self.device = device
+        self.on_epoch = on_epoch
+
+    def fit(self, X: NDArray[Any], y: NDArray[Any]) -> Self:
+        """Learn from normal clips X (n, dim) of the machine IDs y (n,)."""
+        check_own_options(self)
+        if y is None:
+            raise ValueError("requires y to be passed, but the target y is None: the machine IDs")
+        X, y = validate_data(self, X, y, dtype=np.float64)
+        self.classes_, own = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                "telling machine IDs apart needs two or more of a type, but there is only one "
+                f"class, {self.classes_[0]}; use a detector that does not need IDs"
+            )
+        if self.network == "logistic":
+            self.model_: Any = LogisticRegression(max_iter=1000).fit(X, own)
+        else:
+            self._train(X, own)
+        if self.rate_by == "mahalanobis":
+            features = self._features(X)
+            self.own_distance_ = [
+                Mahalanobis().fit(features[own == i]) for i in range(len(self.classes_))
+            ]
+        return self
+
+    def score_samples(self, X: NDArray[Any], ids: NDArray[Any] | None = None) -> Array:
+        """Rate each row as a clip of the machine `ids` names; higher means more normal."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        as_each = self._as_each(X)  # (n, n_ids)
+        if ids is None:
+            return as_each.max(axis=1)  # type: ignore[no-any-return]
+        unknown = set(ids) - set(self.classes_)
+        if unknown:
+            raise ValueError(
+                f"{min(unknown)} is none of the machine IDs fitted: {', '.join(self.classes_)}"
+            )
+        return as_each[np.arange(len(X)), np.searchsorted(self.classes_, ids)]
+
+    def blank_networks(self) -> dict[str, nn.Module]:
+        """Build untrained networks of the fitted shape, by attribute."""
+        hidden = [nn.Linear(self.n_features_in_, HIDDEN), nn.ReLU(), nn.Dropout(0.2)]
+        return {"model_": nn.Sequential(*hidden, nn.Linear(HIDDEN, len(self.classes_)))}
+
+    def _as_each(self, X: Array) -> Array:
+        if self.rate_by == "mahalanobis":
+            features = self._features(X)
+            return np.stack([one.score_samples(features) for one in self.own_distance_], axis=1)
+        if self.network == "logistic":
+            logits = self._features(X)
+            if logits.shape[1] == 1:  # of two IDs, scikit-learn gives the second one's
+                logits = np.column_stack([np.zeros(len(X)), logits])
+            return log_softmax(logits, axis=1)  # type: ignore[no-any-return]
+        with torch.no_grad():
+            return torch.log_softmax(self._double()(torch.tensor(X)), dim=1).numpy()
+
+    def _features(self, X: Array) -> Array:
+        if self.network == "logistic":
+            logits = self.model_.decision_function(X)
+            return logits[:, None] if logits.ndim == 1 else logits  # type: ignore[no-any-return]
+        with torch.no_grad():
+            return self._double()[:2](torch.tensor(X)).numpy()  # type: ignore[no-any-return]
+
+    def _train(self, X: Array, own: NDArray[np.int64]) -> None:
+        seed = seed_of(self.random_state)
+        rows = torch.tensor(np.column_stack([X, own]), dtype=torch.float32)
+        with seeded(seed):
+            self.model_ = self.blank_networks()["model_"]
+            self.history_ = train(
+                self.model_,
+                rows,
+                _cross_entropy,
+                seed=seed,
+                epochs=self.epochs,
+                learning_rate=self.learning_rate,
+                device=self.device,
+                on_epoch=self.on_epoch,
+            )
+
+    def _double(self) -> nn.Sequential:
+        return copy.deepcopy(self.model_).double().eval()  # type: ignore[no-any-return]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.target_tags.one_d_labels = True
+        return tags
+
+
+def _cross_entropy(network: nn.Module, rows: Tensor) -> Tensor:
+    """Smoothed, so that the probabilities of well-known machines do not saturate."""
+    return nn.functional.cross_entropy(
+        network(rows[:, :-1]), rows[:, -1].long(), label_smoothing=0.1
+    )

@@ -1,0 +1,134 @@
+"""Detectors that read a clip frame by frame: predict the next one, or rebuild what was read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from detect.detectors.sequences import SequenceDetector
+from detect.detectors.training import Examples, Windows
+from detect.options import Count
+
+
+class Predictor(nn.Module):
+    """LSTM over some frames, and a linear layer from its last state to the frame after them."""
+
+    def __init__(self, dim: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(dim, hidden, layers, batch_first=True)
+        self.out = nn.Linear(hidden, dim)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.out(self.lstm(frames)[0][:, -1])  # type: ignore[no-any-return]
+
+
+class GRUAutoencoder(nn.Module):
+    """GRU to one state, which a GRU decoder reads at every step; linear to the frames."""
+
+    def __init__(self, dim: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.encoder = nn.GRU(dim, hidden, layers, batch_first=True)
+        self.decoder = nn.GRU(hidden, hidden, layers, batch_first=True)
+        self.out = nn.Linear(hidden, dim)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        state = self.encoder(frames)[0][:, -1:]  # (n, 1, hidden)
+        rising, _ = self.decoder(state.expand(-1, frames.shape[1], -1))
+        return self.out(rising)  # type: ignore[no-any-return]
+
+
+class LSTMAutoencoder(nn.Module):
+    """LSTM to the state at each clip's end, repeated; LSTM, then an MLP to the frames."""
+
+    def __init__(self, dim: int, hidden: int, mlp: int) -> None:
+        super().__init__()
+        self.encoder = nn.LSTM(dim, hidden, batch_first=True)
+        self.decoder = nn.LSTM(hidden, hidden, batch_first=True)
+        self.out = nn.Sequential(nn.Linear(hidden, mlp), nn.ReLU(), nn.Linear(mlp, dim))
+
+    def forward(self, frames: Tensor, ends: Tensor) -> Tensor:
+        states, _ = self.encoder(frames)
+        rows = torch.arange(len(frames), device=frames.device)
+        state = states[rows, ends - 1][:, None]  # (n, 1, hidden)
+        rising, _ = self.decoder(state.expand(-1, frames.shape[1], -1))
+        return self.out(rising)  # type: ignore[no-any-return]
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LSTMPredictor(SequenceDetector):
+    """Mean squared error of the next frame, predicted from the `frames` before it."""
+
+    epochs: Count = 10
+    frames: Count = 10
+    hidden: Count = 256
+    layers: Count = 2
+
+    unit_range: ClassVar[bool] = True
+
+    def _network(self, clips: Tensor) -> nn.Module:
+        return Predictor(clips.shape[2], self.hidden, self.layers)
+
+    def _examples(self, clips: Tensor) -> Examples:
+        return Windows(clips, self.frames + 1)
+
+    def _loss(self, network: nn.Module, batch: Tensor) -> Tensor:
+        return nn.functional.mse_loss(network(batch[:, :-1]), batch[:, -1])
+
+    def _anomaly(self, clip: Tensor) -> float:
+        return self._loss(self.network_, _windows(clip, self.frames + 1)).item()
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class GRUWindows(SequenceDetector):
+    """Mean squared error of windows of `frames` frames, rebuilt from one state."""
+
+    epochs: Count = 10
+    batch_size: Count = 64
+    frames: Count = 10
+    hidden: Count = 256
+    layers: Count = 2
+
+    unit_range: ClassVar[bool] = True
+
+    def _network(self, clips: Tensor) -> nn.Module:
+        return GRUAutoencoder(clips.shape[2], self.hidden, self.layers)
+
+    def _examples(self, clips: Tensor) -> Examples:
+        return Windows(clips, self.frames)
+
+    def _loss(self, network: nn.Module, batch: Tensor) -> Tensor:
+        return nn.functional.mse_loss(network(batch), batch)
+
+    def _anomaly(self, clip: Tensor) -> float:
+        return self._loss(self.network_, _windows(clip, self.frames)).item()
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LSTMClips(SequenceDetector):
+    """Mean squared error of whole clips, rebuilt from one state; frames past the end count not."""
+
+    epochs: Count = 500
+    hidden: Count = 256
+    mlp: Count = 512
+
+    def _network(self, clips: Tensor) -> nn.Module:
+        return LSTMAutoencoder(clips.shape[2], self.hidden, self.mlp)
+
+    def _loss(self, network: nn.Module, batch: Tensor) -> Tensor:
+        within = ~batch[:, :, 0].isnan()  # (n, n_frames)
+        frames = batch.nan_to_num()
+        rebuilt = network(frames, within.sum(dim=1))
+        return (rebuilt - frames)[within].square().mean()  # type: ignore[no-any-return]
+
+    def _anomaly(self, clip: Tensor) -> float:
+        return self._loss(self.network_, clip[None]).item()
+
+
+def _windows(clip: Tensor, length: int) -> Tensor:
+    """Cut all windows of one clip, (n_windows, length, dim)."""
+    if len(clip) < length:
+        raise ValueError(f"Windows of {length} frames do not fit into {len(clip)} frames")
+    return clip.unfold(0, length, 1).transpose(1, 2)

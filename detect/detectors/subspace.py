@@ -1,0 +1,43 @@
+"""What the directions in which normal clips vary leave unexplained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from detect.detectors.distance import Array
+from detect.options import Allowed, check_own_options
+
+
+class PCAResidual(BaseEstimator):  # type: ignore[misc]
+    """Squared distance from the subspace of the first principal components.
+
+    As many components as explain `explained` of the training clips' variance, one at least.
+    """
+
+    def __init__(
+        self, explained: Annotated[float, Allowed("between 0 and 1", lambda x: 0 < x < 1)] = 0.95
+    ) -> None:
+        self.explained = explained
+
+    def fit(self, X: NDArray[Any], y: object = None) -> Self:
+        """Learn the subspace of normal clips X (n, dim)."""
+        check_own_options(self)
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        self.location_ = X.mean(axis=0)
+        _, lengths, directions = np.linalg.svd(X - self.location_, full_matrices=False)
+        share = np.cumsum(lengths**2) / max(np.sum(lengths**2), np.finfo(float).tiny)
+        n_components = 1 + int(np.searchsorted(share, self.explained, side="right"))
+        self.components_ = directions[: min(n_components, len(directions))]
+        return self
+
+    def score_samples(self, X: NDArray[Any]) -> Array:
+        """Rate each row; higher means more normal."""
+        check_is_fitted(self)
+        Z = validate_data(self, X, dtype=np.float64, reset=False) - self.location_
+        left = Z - (Z @ self.components_.T) @ self.components_
+        return -np.einsum("ij,ij->i", left, left)  # type: ignore[no-any-return]

@@ -1,0 +1,74 @@
+"""Any audio model of the Hugging Face hub that gives hidden states: `hf:MODEL`.
+
+wav2vec 2.0, HuBERT, WavLM, data2vec, UniSpeech, SEW, wav2vec2-BERT, Whisper's encoder, CLAP's audio
+tower, the Audio Spectrogram Transformer, and what else transformers has for audio.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from embed.encoder import RUNTIME
+from embed.encoders.hidden_states import HiddenStates, takes_torchaudio
+from embed.pretrained import SEED
+from fetch.hub import find_model
+from fetch.weights import RANDOM, Checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubModel(HiddenStates):
+    """Hidden states of `model`, a folder or a model id, at `revision`.
+
+    What decides the vectors is the content of the model's files, wherever they lie, and whether
+    torchaudio is here, for the two extractors that take it if it is. `weights` is "" (the model's
+    own) or "random" (only its settings are read).
+    """
+
+    model: str = field(default="", metadata=RUNTIME)
+    revision: str = field(default="", metadata=RUNTIME)
+
+    registered_name: ClassVar[str] = "hf"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.model:
+            raise ValueError(
+                "hf needs a model: --encoder hf:facebook/hubert-base-ls960, or hf:FOLDER"
+            )
+        if self.weights not in ("", RANDOM):
+            raise ValueError(
+                f"hf has its weights from its model: --encoder hf:{self.weights} instead of "
+                f"--weights {self.weights}; --weights takes {RANDOM!r} only"
+            )
+
+    @property
+    def called(self) -> str:
+        return f"hf:{self.model}"
+
+    @cached_property
+    def found(self) -> Checkpoint:
+        """The model on disk, fetched if need be; of random weights, its settings."""
+        return find_model(
+            self.model,
+            revision=self.revision,
+            offline=self.offline,
+            tensors=self.weights != RANDOM,
+        )
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint | None:
+        return None if self.weights == RANDOM else self.found
+
+    @property
+    def weights_sha256(self) -> str:
+        sha256 = self.found.sha256
+        if takes_torchaudio(self.folder):
+            sha256 += ":torchaudio"
+        return f"{RANDOM}:{SEED}:{sha256}" if self.weights == RANDOM else sha256
+
+    @property
+    def folder(self) -> Path:
+        return self.found.path

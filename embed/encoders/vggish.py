@@ -1,0 +1,172 @@
+"""VGGish: a convolutional network trained to label videos by their sound, at 16 kHz.
+
+Hershey et al., "CNN architectures for large-scale audio classification", ICASSP 2017. Weights:
+google/vggish/1 on TensorFlow Hub, Apache-2.0. The embedding is that model's: the last layer before
+any activation, without PCA and quantisation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from embed.pretrained import SEED, PretrainedNetwork, ready, without_tf32
+from fetch.vggish_weights import (
+    CONVOLUTIONS,
+    LINEARS,
+    TORCHVGGISH_WARNING,
+    expected_shapes,
+    is_torchvggish,
+    load_tensors,
+)
+
+RATE = 16_000
+FRAME, HOP, N_FFT = 400, 160, 512
+N_MELS, FMIN, FMAX = 64, 125.0, 7500.0
+LOG_OFFSET = 0.01
+N_FRAMES = 96  # of a window
+STEP = N_FRAMES * HOP
+WINDOW = (N_FRAMES - 1) * HOP + FRAME
+POOLED = ("conv1", "conv2", "conv3_2", "conv4_2")  # convolutions that a max-pooling follows
+
+WINDOWS_IN_CACHE = 2
+WINDOWS_AT_ONCE = {"cpu": 80, "cuda": 640}
+
+
+def random_tensors(seed: int = SEED) -> dict[str, Tensor]:
+    """Draw weights that keep the signal's scale, under the names that files have."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for name, shape in expected_shapes().items():
+        noise = torch.randn(shape, generator=generator)
+        gain = 1 if name.startswith("fc2") else 2  # a ReLU follows, but for the last layer
+        tensors[name] = noise * ((gain / noise[0].numel()) ** 0.5 if len(shape) > 1 else 0.1)
+    return tensors
+
+
+def mel_filters() -> Tensor:
+    """Return HTK's triangles, straight on the mel scale: `(n_bins, n_mels)`, float64.
+
+    The constant part of a spectrum belongs to no band.
+    """
+    frequencies = torch.arange(N_FFT // 2 + 1, dtype=torch.float64) * RATE / N_FFT
+    mel = 1127 * torch.log1p(frequencies / 700)
+    low, high = (1127 * math.log1p(f / 700) for f in (FMIN, FMAX))
+    edges = torch.linspace(low, high, N_MELS + 2, dtype=torch.float64)
+    rising = (mel[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - mel[:, None]) / (edges[2:] - edges[1:-1])
+    filters = torch.minimum(rising, falling).clamp(min=0)
+    filters[0] = 0
+    return filters
+
+
+class FrontEnd(nn.Module):
+    """Waveforms of one window, `(n, 15600)`, to log-mel `(n, 96, 64)`.
+
+    The Fourier transform is float64: in float32, a full-scale tone misses the reference by 5e-4.
+    """
+
+    window: Tensor
+    mel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("window", torch.hann_window(FRAME, dtype=torch.float64))
+        self.register_buffer("mel", mel_filters().float())
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        # two at a time stay in a CPU's cache; a GPU wants them all
+        if waveforms.device.type == "cpu" and len(waveforms) > WINDOWS_IN_CACHE:
+            parts = torch.split(waveforms, WINDOWS_IN_CACHE)
+            return torch.cat([self.forward(part) for part in parts])
+        frames = waveforms.double().unfold(1, FRAME, HOP) * self.window  # (n, 96, FRAME)
+        magnitude = torch.fft.rfft(frames, N_FFT).to(torch.complex64).abs()
+        log_mel: Tensor = (magnitude @ self.mel + LOG_OFFSET).log()
+        return log_mel
+
+
+class Network(nn.Module):
+    """Log-mel `(n, 96, 64)` to embeddings `(n, 128)`."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.convolutions = nn.ModuleDict()
+        for name, (n_in, n_out) in CONVOLUTIONS.items():
+            self.convolutions[name] = nn.Conv2d(n_in, n_out, 3, padding=1, device="meta")
+        self.linears = nn.ModuleDict()
+        for name, (n_in, n_out) in LINEARS.items():
+            self.linears[name] = nn.Linear(n_in, n_out, device="meta")
+        for name, layer in [*self.convolutions.items(), *self.linears.items()]:
+            for part in ("weight", "bias"):
+                fixed = nn.Parameter(tensors[f"{name}.{part}"], requires_grad=False)
+                setattr(layer, part, fixed)
+        self.linears.to(dtype=dtype)
+        self.convolutions.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        x = log_mel.unsqueeze(1).to(self.dtype, memory_format=torch.channels_last)
+        for name, convolution in self.convolutions.items():
+            x = convolution(x)
+            if name in POOLED:  # before the ReLU, which it commutes with: a quarter of the work
+                x = functional.max_pool2d(x, 2)
+            x = functional.relu_(x)
+        x = x.permute(0, 2, 3, 1).flatten(1)  # (n, 6 * 4 * 512), channels fastest
+        for name, linear in self.linears.items():
+            x = linear(x) if name == "fc2" else functional.relu_(linear(x))
+        return x.float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VGGish(PretrainedNetwork):
+    """VGGish: `clip` (n_clips, 128), `frames` (n_clips, t, 128).
+
+    `frames` has one vector per 0.96 s, each of a window of 15,600 samples (10 for 10 s); what
+    remains at the end is dropped. `clip` is their mean.
+    """
+
+    sample_rate: int = RATE
+
+    registered_name: ClassVar[str] = "vggish"
+    native_rate: ClassVar[int] = RATE
+    outputs: ClassVar[tuple[str, ...]] = ("clip", "frames")
+    batch_size: ClassVar[dict[str, int]] = {"cpu": 8, "cuda": 64}
+
+    @property
+    def min_samples(self) -> int:
+        return WINDOW
+
+    @property
+    def warning(self) -> str:
+        checkpoint = self.checkpoint
+        if checkpoint is not None and is_torchvggish(checkpoint.path):
+            return TORCHVGGISH_WARNING
+        return super().warning
+
+    @cached_property
+    def _parts(self) -> tuple[FrontEnd, Any]:
+        checkpoint = self.checkpoint
+        tensors = random_tensors() if checkpoint is None else load_tensors(checkpoint.path)
+        return FrontEnd().to(self.device), ready(Network(tensors, self.dtype), self)
+
+    def log_mel(self, waveforms: Tensor) -> Tensor:
+        """Return what the network sees, `(n_clips, t, 96, 64)`."""
+        windows = waveforms.unfold(1, WINDOW, STEP)
+        with without_tf32():
+            return torch.unflatten(self._parts[0](windows.flatten(0, 1)), 0, windows.shape[:2])
+
+    @without_tf32()
+    def forward(self, waveforms: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
+        front_end, run = self._parts
+        windows = waveforms.unfold(1, WINDOW, STEP)  # (n_clips, t, WINDOW)
+        parts = torch.split(windows.flatten(0, 1), WINDOWS_AT_ONCE[waveforms.device.type])
+        rows = torch.cat([run(front_end(part)) for part in parts])
+        frames = torch.unflatten(rows, 0, windows.shape[:2])
+        return {"frames": frames, "clip": frames.mean(dim=1)}

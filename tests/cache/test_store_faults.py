@@ -1,0 +1,295 @@
+"""Kill it, fill the disk, take the folder away: what was acknowledged is there afterwards."""
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pytest
+from store_worker import DIM, KEYS, content, open_store, vector
+
+from cache.store import EmbeddingStore
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def kill_at_random(directory: Path, n_kills: int) -> dict[str, int]:
+    """Kill embedding runs of one cache at random moments, and check the cache after each."""
+    rng = random.Random(n_kills)
+    acknowledged: dict[str, int] = {}
+    generation = 1
+    counts = {"kills": 0, "in a merge": 0, "finished": 0, "acknowledged rows": 0}
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "store_worker", str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment(),
+        text=True,
+    )
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    try:
+        while counts["kills"] < n_kills:
+            print(generation, rng.randrange(10**6), file=worker.stdin, flush=True)
+            pid = int(worker.stdout.readline().split()[1])
+            last = listen(worker.stdout, rng.randrange(22), acknowledged, generation)
+            time.sleep(rng.random() * 0.02)
+            with suppress(ProcessLookupError):  # it may be done already
+                os.kill(pid, signal.SIGKILL)
+            while (line := listen(worker.stdout, 1, acknowledged, generation)) != "over":
+                last = line
+            finished = last == "done"
+            counts["finished" if finished else "kills"] += 1
+            counts["in a merge"] += last == "merging"
+            check(directory, acknowledged)
+            generation += finished
+    finally:
+        worker.stdin.close()
+        worker.wait()
+    counts["acknowledged rows"] = (generation - 1) * len(KEYS) + sum(
+        each == generation for each in acknowledged.values()
+    )
+    return counts
+
+
+def listen(
+    said: IO[str], n_lines: int, acknowledged: dict[str, int], generation: int, last: str = ""
+) -> str:
+    """Note what a run acknowledges, for so many lines or until it is over; return the last."""
+    for _ in range(n_lines):
+        line = said.readline().strip()
+        last = line
+        if line in ("over", "done"):
+            break
+        if line.startswith("ack"):
+            acknowledged.update(dict.fromkeys(line.split()[2:], generation))
+    return last
+
+
+def say(capsys: pytest.CaptureFixture[str], counts: dict[str, int]) -> None:
+    with capsys.disabled():
+        print("\nkill -9:", ", ".join(f"{n} {what}" for what, n in counts.items()))  # noqa: T201
+
+
+def check(directory: Path, acknowledged: dict[str, int]) -> None:
+    """Every acknowledged row is there, and every row is the right one for its content."""
+    store = open_store(directory)
+    contents = store.contents()
+    rows = store.read(list(contents))
+    assert set(acknowledged) <= set(contents)
+    for (key, (size, mtime, sha256)), row in zip(contents.items(), rows, strict=True):
+        assert size >= acknowledged.get(key, 0)
+        assert (size, mtime, sha256) == content(key, size)
+        assert np.array_equal(row, vector(key, size)), f"a wrong row for {key}"
+
+
+def test_killed_runs_lose_nothing_that_was_acknowledged(tmp_path, capsys):
+    counts = kill_at_random(tmp_path, 15)
+
+    say(capsys, counts)
+    assert counts["acknowledged rows"] > 0
+
+
+@pytest.mark.faults
+def test_five_hundred_killed_runs_lose_nothing_that_was_acknowledged(tmp_path, capsys):
+    counts = kill_at_random(tmp_path, 500)
+
+    say(capsys, counts)
+    assert counts["in a merge"] > 20
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """Mount a file system of 256 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a small file system cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def fill(store: EmbeddingStore) -> tuple[list[str], OSError | None]:
+    """Append batch by batch until it fails; return what was acknowledged, and the failure."""
+    kept: list[str] = []
+    for start in range(0, len(KEYS), 8):
+        some = KEYS[start : start + 8]
+        rows = np.repeat(np.stack([vector(key, 1) for key in some]), 64, axis=1)
+        try:
+            store.append(some, rows, [content(key, 1) for key in some])
+        except OSError as error:
+            return kept, error
+        kept += some
+    return kept, None
+
+
+def test_full_disk_stops_appending_and_loses_nothing(small_disk):
+    store = open_store(small_disk / "cache")
+    kept, error = fill(store)
+
+    assert error is not None
+    assert error.errno == errno.ENOSPC
+    assert "the disk is full; free some space, or use another --cache-dir" in str(error)
+    assert kept
+    assert not list(store.parts_folder.glob("*.tmp"))
+    expected = np.repeat(np.stack([vector(key, 1) for key in kept]), 64, axis=1)
+    assert np.array_equal(store.read(kept), expected)
+
+
+def test_full_disk_stops_merging_and_the_parts_stay(small_disk):
+    store = open_store(small_disk / "cache")
+    kept, _ = fill(store)
+    before = sorted(path.name for path in store.parts_folder.glob("part-*"))
+
+    with pytest.raises(OSError, match="merging stopped; its parts stay: the disk is full"):
+        store.merge()
+
+    assert sorted(path.name for path in store.parts_folder.glob("part-*")) == before
+    assert not list(store.path.parent.glob(".*.tmp"))
+    expected = np.repeat(np.stack([vector(key, 1) for key in kept]), 64, axis=1)
+    assert np.array_equal(store.read(kept), expected)
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    store.merge()
+    assert np.array_equal(store.read(kept), expected)
+
+
+def test_file_size_limit_stops_merging_and_the_process_ends_in_peace(tmp_path):
+    """The HDF5 library would crash at exit after a failed write; it never hears of one."""
+    script = f"""
+        import resource, sys
+        from pathlib import Path
+        from store_worker import open_store
+        from test_store_faults import fill
+        store = open_store(Path({str(tmp_path)!r}))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+        kept, error = fill(store)
+        assert len(kept) == 240 and error is None, error
+        try:
+            store.merge()
+        except OSError as error:
+            print(error)
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        check=False,
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert "larger than allowed" in ran.stdout
+    store = open_store(tmp_path)
+    assert not store.path.exists()
+    store.merge()
+    assert store.read(KEYS).shape == (240, 64 * DIM)
+
+
+def test_read_only_cache_is_read_and_says_that_it_cannot_be_written(tmp_path):
+    store = open_store(tmp_path / "cache")
+    fill(store)
+    store.merge()
+    bind = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(tmp_path / "other")]
+    (tmp_path / "other").mkdir()
+    try:
+        subprocess.run(bind, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a read-only file system cannot be mounted here")
+    try:
+        (tmp_path / "other" / store.path.name).write_bytes(store.path.read_bytes())
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "other")], check=True)
+        read_only = open_store(tmp_path / "other")
+
+        assert np.array_equal(read_only.read(KEYS), store.read(KEYS))
+        assert "the disk is read-only; use another --cache-dir" in str(fill(read_only)[1])
+        with pytest.raises(OSError, match="the disk is read-only"), read_only.lock():
+            pass
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path / "other")], check=True)
+
+
+def test_cache_folder_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "cache").write_text("not a folder")
+
+    with (
+        pytest.raises(OSError, match="a file is where the cache folder should be"),
+        open_store(tmp_path / "cache").lock(),
+    ):
+        pass
+
+
+HOLDING = """
+    import sys, time
+    from pathlib import Path
+    from store_worker import open_store
+    with open_store(Path(sys.argv[1])).lock():
+        print("held", flush=True)
+        sys.stdin.readline()
+"""
+
+
+def test_second_run_is_told_who_writes_and_waits(tmp_path):
+    store = open_store(tmp_path)
+    first = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HOLDING), str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment(),
+        text=True,
+    )
+    assert first.stdout is not None
+    assert first.stdin is not None
+    assert first.stdout.readline() == "held\n"
+    told: list[str] = []
+
+    with (
+        pytest.raises(TimeoutError, match=f"being written by process {first.pid} on"),
+        store.lock(timeout=0.1, tell=told.append),
+    ):
+        pass
+    first.stdin.write("\n")
+    first.stdin.flush()
+    with store.lock(timeout=20):
+        pass
+
+    first.wait()
+    assert len(told) == 1
+    assert f"process {first.pid}" in told[0]
+
+
+def test_lock_of_a_killed_run_is_free(tmp_path):
+    store = open_store(tmp_path)
+    first = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HOLDING), str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment(),
+        text=True,
+    )
+    assert first.stdout is not None
+    first.stdout.readline()
+
+    first.kill()
+    first.wait()
+    with store.lock(timeout=5):
+        pass
