@@ -36,7 +36,7 @@ from detect.detectors.distance import KNN, Mahalanobis
 from detect.detectors.ensemble import fit_together
 from detect.detectors.mixture import GMM
 from detect.detectors.ocsvm import OneClassSVM
-from detect.evaluate import DetectorChoice, FitUnit, fit_and_score
+from detect.fitting import DetectorChoice, FitUnit, fit_and_score
 
 N_TRAIN, N_TEST = 1000, 1100
 GOALS = {

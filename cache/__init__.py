@@ -15,7 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cache.foreign import Choices, import_to_store, match, read_import
+    from cache.foreign import import_to_store, read_import
+    from cache.foreign_reader import Choices
+    from cache.matching import match
     from cache.store import EmbeddingStore
 
 __all__ = ["Choices", "EmbeddingStore", "import_to_store", "match", "read_import"]

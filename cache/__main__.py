@@ -267,7 +267,8 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Keep another program's embeddings, under the file's own names, in a store."""
-    from cache.foreign import Choices, import_to_store
+    from cache.foreign import import_to_store
+    from cache.foreign_reader import Choices
 
     if not file.exists():
         raise UsageError(f"{file}: no such file or folder")

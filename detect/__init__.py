@@ -147,18 +147,18 @@ DETECTORS: dict[str, Row] = {
         scale=False,
     ),
     "cnn_svdd": Row(
-        "detect.detectors.image_autoencoders:SVDDAutoencoder",
+        "detect.detectors.svdd:SVDDAutoencoder",
         "convolutional autoencoder, its latent map drawn to one centre (Deep SVDD)",
         takes="sequences",
     ),
     "cnn_svdd_l2": Row(
-        "detect.detectors.image_autoencoders:SVDDAutoencoder",
+        "detect.detectors.svdd:SVDDAutoencoder",
         "the same with 0.002 times the sum of squared parameters in its loss",
         {"l2": 0.002},
         takes="sequences",
     ),
     "resnet50_cnn": Row(
-        "detect.detectors.image_autoencoders:ResNetAutoencoder",
+        "detect.detectors.resnet_autoencoder:ResNetAutoencoder",
         "frozen ImageNet ResNet50 and a CNN decoder",
         takes="sequences",
         scale=False,

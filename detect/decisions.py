@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from detect.detector import last_step
-from detect.evaluate import ClipTable, Scores
+from detect.fitting import ClipTable, Scores
 
 THRESHOLDS = (0.0, 0.2)
 """Of the decision value; those of the One-Class SVM report."""

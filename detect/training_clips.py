@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detect.detectors.distance import nearest
-from detect.evaluate import FitUnit, Read
+from detect.fitting import FitUnit, Read
 from detect.scaler import ColumnScaler
 
 FEWEST = 8

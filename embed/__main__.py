@@ -11,6 +11,7 @@ import typer
 
 from embed import ENCODERS, POOLINGS
 from fetch.download import megabytes
+from fetch.places import weights_folder
 from fetch.weights import (
     WEIGHTS,
     Weights,
@@ -18,7 +19,6 @@ from fetch.weights import (
     find_published,
     is_verifiable,
     verified_identity,
-    weights_folder,
 )
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fetch.weights import weights_folder
+from fetch.places import weights_folder
 
 if TYPE_CHECKING:
     from embed.pretrained import PretrainedNetwork

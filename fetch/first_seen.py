@@ -59,7 +59,7 @@ def recorded(source: str, record: Path | None = None) -> str:
 
 def default_record() -> Path:
     """Return where the record is."""
-    from fetch.weights import weights_folder
+    from fetch.places import weights_folder
 
     return weights_folder("") / "first_seen.json"
 

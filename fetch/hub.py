@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fetch.download import DownloadError, reachable, unobtainable
 from fetch.first_seen import recorded, remember
+from fetch.places import is_offline, weights_folder
 from fetch.weights import (
     HUB,
     LOOKUP_S,
@@ -27,12 +28,10 @@ from fetch.weights import (
     checkpoint_files,
     hub_snapshot,
     identity,
-    is_offline,
     on_the_hub,
     published,
     stated_sha256,
     verified_identity,
-    weights_folder,
 )
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from fetch.download import READ_S, DownloadError, reachable, unobtainable
 from fetch.first_seen import verify_first_seen
-from fetch.weights import Weights, check_tensors, is_offline, read_tensors, weights_folder
+from fetch.places import is_offline, weights_folder
+from fetch.weights import Weights, check_tensors, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -23,6 +23,7 @@ from fetch.download import (
     unobtainable,
 )
 from fetch.first_seen import recorded, verify_first_seen
+from fetch.places import is_offline, weights_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -235,18 +236,6 @@ WEIGHTS: dict[str, Weights] = {
         ),
     ),
 }
-
-
-def weights_folder(encoder: str) -> Path:
-    """Return the folder in which this project keeps an encoder's published weights."""
-    import pooch
-
-    return Path(pooch.os_cache("anomalous-sound-pipeline")) / "weights" / encoder
-
-
-def is_offline(offline: bool = False) -> bool:
-    """Say whether the network is not to be touched: asked for, or by `HF_HUB_OFFLINE`."""
-    return offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def find_checkpoint(option: str, weights: Weights, *, offline: bool = False) -> Checkpoint:

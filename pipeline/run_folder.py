@@ -7,16 +7,20 @@ import itertools
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.exits import version_here
+from pipeline.outcome import Outcome
+from pipeline.plan import Combination
 from pipeline.screen import messages, say
+from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from embed.recordings.clips import DataSet
-    from pipeline.settings import EmbedSettings, Settings
+    from pipeline.settings import EmbedSettings
 
 
 class RunFolder:
@@ -126,14 +130,26 @@ def _lasting(encoder: str) -> str:
     return f"{family}{colon}{Path(model).absolute()}" if is_folder else encoder
 
 
-def slug(text: str) -> str:
-    """Make a text a file name."""
-    return "".join(c if c.isalnum() or c in "-_=." else "+" for c in text)
+def write_leaderboard(
+    folder: Path, data_name: str, names: Sequence[str], entries: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write a grid's leaderboard, and with several seeds what they come to; the CSV comes last."""
+    from report import page
+    from report import tables as report
+
+    pages = [name if (folder / name / "report.html").exists() else "" for name in names]
+    linked = [{**entry, "folder": name} for entry, name in zip(entries, pages, strict=True)]
+    page.write_leaderboard(folder, linked, f"{data_name}: leaderboard")
+    if any("seed" in entry for entry in entries):
+        means = report.leaderboard_csv(report.over_seeds(entries))
+        report.write_whole(folder / "leaderboard_over_seeds.csv", means)
+    report.write_whole(folder / "leaderboard.csv", report.leaderboard_csv(entries))
 
 
-def version_here() -> str:
-    """Return the version of the installed package."""
-    try:
-        return version("anomalous-sound-pipeline")
-    except PackageNotFoundError:
-        return "unknown"
+def read_outcome(combination: Combination, path: Path) -> Outcome:
+    """Read what an interrupted grid had finished."""
+    from detect.results import Result
+
+    content = json.loads(path.read_text(encoding="utf-8"))
+    rows = [Result(**row) for row in content["results"]]
+    return Outcome(combination, rows, content["failed"], content["decisions"], content["warning"])

@@ -1,1 +1,1 @@
-"""."""
+"""Results become tables, score files, figures and pages."""

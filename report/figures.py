@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detect.evaluate import ClipTable, Result, Scores
+from detect.fitting import ClipTable, Scores
+from detect.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

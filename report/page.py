@@ -16,7 +16,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from detect.evaluate import ClipTable, Result, Scores
+from detect.fitting import ClipTable, Scores
+from detect.results import Result
 from detect.training_clips import UnlikeClip
 from report.figures import KINDS, MachineScores, machine_scores, worst_first
 from report.tables import ranked, write_whole

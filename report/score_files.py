@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from detect import evaluate
-from detect.evaluate import ClipTable, FitUnit, Result, Scores
+from detect.fitting import Array, ClipTable, FitUnit, Scores
+from detect.results import Result, results
 
 SCORE_FILE = re.compile(
     r"anomaly_score_(?P<machine_type>.+)_(?P<machine_id>(?:id|section)_\d+)"
@@ -78,10 +78,10 @@ def evaluate_score_files(
         year = 2023 if set(ids) == {"section_00"} else 2022
     else:
         year = 2020
-    return evaluate.results(table, fitted, year=year, n_bootstrap=n_bootstrap, seed=seed), year
+    return results(table, fitted, year=year, n_bootstrap=n_bootstrap, seed=seed), year
 
 
-def read_score_file(path: Path) -> tuple[list[str], evaluate.Array]:
+def read_score_file(path: Path) -> tuple[list[str], Array]:
     """Read `file name,score` lines; names and scores (n,)."""
     names: list[str] = []
     scores: list[float] = []

@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath
 from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
-from detect.evaluate import TOTAL, ClipTable, Result, Scores, official_score
+from detect.fitting import ClipTable, Scores
+from detect.results import TOTAL, Result, official_score
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -68,6 +68,20 @@ def say(text: str) -> None:
     os.write(1, (text + "\n").encode())
 
 
+def fill(store: EmbeddingStore) -> tuple[list[str], OSError | None]:
+    """Append batch by batch until it fails; return what was acknowledged, and the failure."""
+    kept: list[str] = []
+    for start in range(0, len(KEYS), 8):
+        some = KEYS[start : start + 8]
+        rows = np.repeat(np.stack([vector(key, 1) for key in some]), 64, axis=1)
+        try:
+            store.append(some, rows, [content(key, 1) for key in some])
+        except OSError as error:
+            return kept, error
+        kept += some
+    return kept, None
+
+
 if __name__ == "__main__":
     for line in sys.stdin:
         generation, seed = map(int, line.split())

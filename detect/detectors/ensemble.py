@@ -161,7 +161,7 @@ class _Machine:
 
 
 class _Training:
-    """The loop of `detect.detectors.training.train`, over a stack whose machines leave when they stop."""
+    """The loop of `training.train`, over a stack whose machines leave when they stop."""
 
     def __init__(
         self,

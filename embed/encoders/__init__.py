@@ -1,1 +1,1 @@
-"""."""
+"""One file per family of encoders; `embed.ENCODERS` is the menu."""

@@ -1,1 +1,1 @@
-"""."""
+"""Recordings on disk: data sets, layouts, audio files, demo data."""

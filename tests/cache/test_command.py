@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from test_store import KEYS, content, open_store
+from small_stores import KEYS, content, open_store
 
 from cache.store import EmbeddingStore
 

@@ -7,7 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from cache.foreign import Choices, import_to_store, match, read_import
+from cache.foreign import import_to_store, read_import
+from cache.foreign_reader import Choices
+from cache.matching import match
 
 NAMES = [f"fan/train/normal_id_00_{i:08d}.wav" for i in range(6)]
 

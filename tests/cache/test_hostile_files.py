@@ -16,7 +16,8 @@ import mutation_worker
 import numpy as np
 import pytest
 
-from cache.foreign import Choices, read_import
+from cache.foreign import read_import
+from cache.foreign_reader import Choices
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,6 +1,5 @@
 """The store: what is appended is read back, what is valid is not embedded again."""
 
-import hashlib
 import json
 import pickle
 import re
@@ -9,39 +8,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from small_stores import KEYS, content, never, open_store, sha256_of, stats
 
-from cache.store import Content, EmbeddingStore
+from cache.store import EmbeddingStore
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "cache-format.md"
-KEYS = [f"fan/train/normal_id_00_{i:08d}.wav" for i in range(30)]
-
-
-def content(key: str, version: int = 0) -> Content:
-    return len(key), 1000 + version, sha256_of(f"{key}{version or ''}")
-
-
-def sha256_of(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()
-
-
-def stats(keys: list[str] = KEYS, version: int = 0) -> dict[str, tuple[int, int]]:
-    return {key: content(key, version)[:2] for key in keys}
-
-
-def never(key: str) -> str:
-    raise AssertionError(f"{key} was hashed")
-
-
-def open_store(directory: Path, **other: object) -> EmbeddingStore:
-    facts: dict[str, object] = {
-        "data_name": "dev_data",
-        "data_root": Path("/somewhere/dev_data"),
-        "encoder": "logmel",
-        "pooling": "mean",
-        "fingerprint": "0123456789abcdef" * 4,
-        "configuration": {"n_mels": 128},
-    }
-    return EmbeddingStore.open(directory, **{**facts, **other})  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -324,13 +295,13 @@ def test_part_that_outlived_its_merge_never_comes_back(store, rows):
 
 
 def test_reader_survives_a_merge_between_its_looks(store, rows, monkeypatch):
-    from cache import store as module
+    from cache import reader as module
 
-    stale = module._snapshot(store)
+    stale = module.snapshot_of(store.path)
     store.merge()
     snapshots = iter([stale])
-    current = module._snapshot
-    monkeypatch.setattr(module, "_snapshot", lambda s: next(snapshots, None) or current(s))
+    current = module.snapshot_of
+    monkeypatch.setattr(module, "snapshot_of", lambda s: next(snapshots, None) or current(s))
 
     assert np.array_equal(store.read(KEYS), rows)
 

@@ -15,9 +15,7 @@ from typing import IO
 
 import numpy as np
 import pytest
-from store_worker import DIM, KEYS, content, open_store, vector
-
-from cache.store import EmbeddingStore
+from store_worker import DIM, KEYS, content, fill, open_store, vector
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -126,20 +124,6 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def fill(store: EmbeddingStore) -> tuple[list[str], OSError | None]:
-    """Append batch by batch until it fails; return what was acknowledged, and the failure."""
-    kept: list[str] = []
-    for start in range(0, len(KEYS), 8):
-        some = KEYS[start : start + 8]
-        rows = np.repeat(np.stack([vector(key, 1) for key in some]), 64, axis=1)
-        try:
-            store.append(some, rows, [content(key, 1) for key in some])
-        except OSError as error:
-            return kept, error
-        kept += some
-    return kept, None
-
-
 def test_full_disk_stops_appending_and_loses_nothing(small_disk):
     store = open_store(small_disk / "cache")
     kept, error = fill(store)
@@ -176,7 +160,7 @@ def test_file_size_limit_stops_merging_and_the_process_ends_in_peace(tmp_path):
         import resource, sys
         from pathlib import Path
         from store_worker import open_store
-        from test_store_faults import fill
+        from store_worker import fill
         store = open_store(Path({str(tmp_path)!r}))
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
         kept, error = fill(store)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detect.decisions import THRESHOLDS, decisions, rates
-from detect.evaluate import ClipTable, DetectorChoice, fit_and_score, units
+from detect.fitting import ClipTable, DetectorChoice, fit_and_score, units
 from report.tables import leaderboard_table, over_seeds
 
 

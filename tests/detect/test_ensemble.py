@@ -6,7 +6,7 @@ import pytest
 from detect.detectors.autoencoder import Autoencoder
 from detect.detectors.ensemble import fit_together, together_is_faster
 from detect.detectors.training import DivergedError
-from detect.evaluate import DetectorChoice, FitUnit, fit_and_score, fit_and_score_together
+from detect.fitting import DetectorChoice, FitUnit, fit_and_score, fit_and_score_together
 from detect.metrics import auc
 
 

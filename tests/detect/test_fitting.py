@@ -3,73 +3,25 @@
 import warnings
 from dataclasses import replace
 from time import perf_counter
-from zlib import crc32
 
 import numpy as np
 import pytest
+from fitted_units import COLUMNS, SHAPES, Embeddings, quick, table
 from sklearn.metrics import roc_auc_score
 
-from detect import DETECTORS, detector_options, metrics
+from detect import DETECTORS, metrics
 from detect.detector import last_step
-from detect.evaluate import (
+from detect.fitting import (
     ClipTable,
     DetectorChoice,
     FitUnit,
     fit_and_score,
     fit_and_score_together,
-    official_score,
     out_of_fold,
-    results,
     units,
 )
+from detect.results import official_score, results
 from detect.training_clips import unlike_the_rest
-
-SMALL = {
-    "mel_mlp_ae": {"hidden": (32, 8)},
-    "resnet50_cnn": {"weights": "random", "widths": (8, 8, 8, 8, 8)},
-    "lstm_predictor": {"hidden": 16},
-    "gru_ae": {"hidden": 16},
-}
-SHAPES = {"vectors": (6,), "sequences": (24, 6), "bands": (4, 6)}
-
-
-COLUMNS = ("key", "machine_type", "machine_id", "split", "label")
-
-
-def quick(name):
-    quickly = {"epochs": 3, "weights": "random"}
-    options = {option: quickly[option] for option in detector_options(name) if option in quickly}
-    return DetectorChoice(name, {**options, **SMALL.get(name, {})}), DETECTORS[name]
-
-
-class Embeddings:
-    """Vectors by key, drawn from the key's own seed; counts what is read."""
-
-    def __init__(self, shape=(6,), shift=0.0):
-        self.shape, self.shift, self.asked = shape, shift, []
-
-    def __call__(self, keys):
-        self.asked += keys
-        return np.stack([self.of(key) for key in keys]).astype(np.float32)
-
-    def of(self, key):
-        rng = np.random.default_rng(crc32(key.encode()))
-        return rng.normal(size=self.shape) + self.shift * ("anomaly" in key)
-
-
-def table(ids=("id_00", "id_02"), n_train=16, n_test=12, machine_type="slider"):
-    clips = []
-    for machine_id in ids:
-        for j in range(n_train):
-            key = f"{machine_type}/train/normal_{machine_id}_{j:08d}.wav"
-            clips.append((key, machine_type, machine_id, "train", "normal"))
-        for j in range(n_test):
-            label = ("normal", "anomalous")[j % 2]
-            key = f"{machine_type}/test/{label[:7]}_{machine_id}_{j:08d}.wav"
-            clips.append(
-                (key.replace("anomalo", "anomaly"), machine_type, machine_id, "test", label)
-            )
-    return ClipTable(*(tuple(column) for column in zip(*clips, strict=True)))
 
 
 def score(clips, choice, read=None, fit_per="id"):

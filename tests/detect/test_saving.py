@@ -6,13 +6,13 @@ import zipfile
 
 import numpy as np
 import pytest
+from fitted_units import SHAPES, Embeddings, quick, table
 from safetensors.numpy import save_file
-from test_detect_evaluate import SHAPES, Embeddings, quick, table
 
 from detect import DETECTORS
 from detect.detector import anomaly_scores
 from detect.detectors.autoencoder import Autoencoder
-from detect.evaluate import fit, read_for, units
+from detect.fitting import fit, read_for, units
 from detect.saving import load_detector, save_detector
 
 

@@ -8,31 +8,28 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-import run_pipeline
 from detect import DETECTORS, detector_options, make_detector
 from detect.detector import anomaly_scores
 from detect.detectors.image_autoencoders import (
-    CollapsedError,
     ConvVAE,
     FlattenedAE,
     FlattenedVAE,
+    ImageDetector,
     PooledConvAE,
     StridedConvAE,
-    SVDDAutoencoder,
-    frozen_resnet50,
-    refuse_collapse,
 )
 from detect.detectors.networks import divergence
 from detect.detectors.recurrent import GRUWindows, LSTMClips, LSTMPredictor
+from detect.detectors.resnet_autoencoder import frozen_resnet50
 from detect.detectors.stacked_frames import FramesVAE, OfficialAE
+from detect.detectors.svdd import CollapsedError, SVDDAutoencoder, refuse_collapse
 from detect.detectors.training import DivergedError, Windows, train
 from embed import ENCODERS
+from pipeline import command_line
 from pipeline.systems import SYSTEMS
 
 NAMES = [name for name, row in DETECTORS.items() if row.takes == "sequences"]
-IMAGES = [
-    n for n in NAMES if DETECTORS[n].target.startswith("detect.detectors.image_autoencoders:")
-]
+IMAGES = [n for n in NAMES if issubclass(DETECTORS[n].resolve(), ImageDetector)]
 OF_ANY_LENGTH = [n for n in NAMES if n not in IMAGES]
 N_CLIPS, N_FRAMES, DIM = 24, 40, 16
 SMALL = {
@@ -448,10 +445,10 @@ def test_a_system_goes_together(name):
 @pytest.mark.parametrize("given", [[], ["mel_conv_ae.epochs=1", "logmel.n_mels=32"]])
 def test_set_adds_to_a_system_and_comes_last(given, monkeypatch):
     ran = []
-    monkeypatch.setattr(run_pipeline, "_whole_job", lambda settings: ran.append(settings) or 0)
+    monkeypatch.setattr(command_line, "whole_job", lambda settings: ran.append(settings) or 0)
     flags = [word for text in given for word in ("--set", text)]
 
-    done = CliRunner().invoke(run_pipeline.app, ["--system", "mel-conv-ae", *flags])
+    done = CliRunner().invoke(command_line.app, ["--system", "mel-conv-ae", *flags])
 
     assert done.exit_code == 0
     assert ran[0].set == ["logmel.n_mels=64", "mel_conv_ae.n_frames=128", *given]

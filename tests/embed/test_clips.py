@@ -602,7 +602,10 @@ def test_many_clips_are_listed_fast_and_in_little_memory(tmp_path):
 
 
 def test_listing_clips_imports_nothing_heavy():
-    code = "import sys, embed.recordings.clips; print({'numpy', 'torch', 'soundfile'} & set(sys.modules))"
+    code = (
+        "import sys, embed.recordings.clips; "
+        "print({'numpy', 'torch', 'soundfile'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "set()"

@@ -11,7 +11,7 @@ import torch
 from transformers import HubertConfig, HubertModel, ResNetConfig, ResNetForImageClassification
 from transformers.utils import logging
 
-from detect.detectors.image_autoencoders import frozen_resnet50
+from detect.detectors.resnet_autoencoder import frozen_resnet50
 from embed import make_encoder, make_pooling
 from embed.encoders.logmel import LogMel
 from embed.encoders.resnet50 import SPECTROGRAM, ResNet50

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from embed import make_encoder, make_pooling
 from embed.encoders.vggish import WINDOW, VGGish, random_tensors
+from fetch.places import weights_folder
 from fetch.vggish_weights import (
     CONVERTED,
     CONVOLUTIONS,
@@ -23,7 +24,7 @@ from fetch.vggish_weights import (
     expected_shapes,
     load_tensors,
 )
-from fetch.weights import RANDOM_WARNING, WEIGHTS, find_checkpoint, weights_folder
+from fetch.weights import RANDOM_WARNING, WEIGHTS, find_checkpoint
 
 RATE = 16_000
 MINIMUM = 15_600

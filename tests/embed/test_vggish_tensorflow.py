@@ -22,8 +22,9 @@ from embed import make_encoder, make_pooling
 from embed.encoders.vggish import random_tensors
 from fetch.download import DownloadError
 from fetch.first_seen import verify_first_seen
+from fetch.places import weights_folder
 from fetch.vggish_weights import CONVOLUTIONS, LINEARS, converted
-from fetch.weights import WEIGHTS, Weights, find_checkpoint, published, weights_folder
+from fetch.weights import WEIGHTS, Weights, find_checkpoint, published
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

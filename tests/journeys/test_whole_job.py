@@ -17,6 +17,7 @@ import pytest
 import soundfile
 
 import run_pipeline
+from pipeline import sources
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = (
@@ -600,6 +601,6 @@ def test_a_models_folder_goes_by_its_own_name_in_file_names(tmp_path):
     folder = tmp_path / "deep" / "my-wavlm"
     folder.mkdir(parents=True)
 
-    assert run_pipeline._in_file_names(f"hf:{folder}") == "hf+my-wavlm"
-    assert run_pipeline._in_file_names("hf:facebook/hubert") == "hf+facebook+hubert"
-    assert run_pipeline._in_file_names("panns") == "panns"
+    assert sources.encoder_in_file_names(f"hf:{folder}") == "hf+my-wavlm"
+    assert sources.encoder_in_file_names("hf:facebook/hubert") == "hf+facebook+hubert"
+    assert sources.encoder_in_file_names("panns") == "panns"

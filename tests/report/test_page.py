@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from detect.detectors.training import Epoch
-from detect.evaluate import ClipTable, DetectorChoice, fit_and_score, results, units
+from detect.fitting import ClipTable, DetectorChoice, fit_and_score, units
+from detect.results import results
 from detect.training_clips import UnlikeClip
 from report.figures import DRAWN_AT_MOST, draw_roc, draw_scores, machine_scores
 from report.page import CLIPS_LISTED, Run, write_leaderboard, write_report

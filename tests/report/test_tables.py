@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
-from detect.evaluate import ClipTable, FitUnit, Result, Scores, official_score, results
+from detect.fitting import ClipTable, FitUnit, Scores
+from detect.results import Result, official_score, results
 from report import tables as report
 from report.score_files import evaluate_score_files
 

@@ -1,0 +1,20 @@
+"""Exit codes, the error of a command line, the version."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+
+def version_here() -> str:
+    """Return the version of the installed package."""
+    try:
+        return version("anomalous-sound-pipeline")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+DONE, FAILED, USAGE, CLIPS_LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+class UsageError(ValueError):
+    """A command line that cannot be meant: exit code 2."""
