@@ -10,12 +10,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MAY_USE = {
-    "cache": set(),
-    "detect": set(),
-    "fetch": set(),
-    "embed": {"fetch"},
-    "report": {"detect"},
-    "pipeline": {"embed", "report", "detect", "cache", "fetch"},
+    "ground": set(),
+    "cache": {"ground"},
+    "detect": {"ground"},
+    "fetch": {"ground"},
+    "embed": {"fetch", "ground"},
+    "report": {"detect", "ground"},
+    "pipeline": {"embed", "report", "detect", "cache", "fetch", "ground"},
     "run_pipeline": {"pipeline"},
 }
 OURS = {*MAY_USE, "tests", "benchmarks"}

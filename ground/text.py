@@ -1,0 +1,32 @@
+"""Messages in one line, that no name from outside can disturb."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def one_line(error: BaseException) -> str:
+    """Say what an exception says, in one line; its type where it says nothing."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(visible(text).split()) or type(error).__name__
+
+
+def visible(text: str) -> str:
+    r"""Replace control characters but newline and tab, ESC among them, by `\x1b` and the like.
+
+    Direction overrides and other characters that no screen shows are replaced too.
+    """
+    return "".join(
+        character
+        if character.isprintable() or character in "\n\t"
+        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for character in text
+    )
+
+
+def nearest_hint(name: str, known: Iterable[str]) -> str:
+    """Say which known name `name` may have meant, or all of them: `did you mean 'knn'?`."""
+    names = list(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"one of {', '.join(names) or 'none'}"
