@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -55,51 +54,6 @@ def machine(kind: str, id_: str = "id_00", *, n_train: int = 8, n_test: int = 4)
         *(f"{kind}/test/{label}_{id_}_{i:08}.wav" for label in ("normal", "anomaly")
           for i in range(n_test)),
     ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-    folder: Path
-    """The newest run folder."""
-
-    @property
-    def text(self) -> str:
-        return " ".join((self.out + self.err).split())
-
-    def results(self, name: str = "results.csv") -> dict[tuple[str, str], dict[str, str]]:
-        with (self.folder / name).open(encoding="utf-8", newline="") as file:
-            return {(r["machine_type"], r["machine_id"]): r for r in csv.DictReader(file)}
-
-    def scores(self, name: str) -> dict[str, float]:
-        with (self.folder / name).open(encoding="utf-8", newline="") as file:
-            return {clip: float(score) for clip, score in csv.reader(file)}
-
-    def errors(self) -> dict[str, str]:
-        lines = (self.folder / "errors.jsonl").read_text(encoding="utf-8").splitlines()
-        return {line["key"]: line["reason"] for line in map(json.loads, lines)}
-
-
-Pipeline = Callable[..., Ran]
-
-
-@pytest.fixture
-def pipeline(tmp_path, monkeypatch, capsys) -> Pipeline:
-    """Run the command in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["run_pipeline.py", *map(str, arguments)])
-        code = run_pipeline.main()
-        shown = capsys.readouterr()
-        folders = [p for p in Path("runs").glob("*") if p.is_dir()] if Path("runs").is_dir() else []
-        newest = max(folders, key=lambda p: p.stat().st_mtime_ns, default=Path("no run folder"))
-        assert "Traceback" not in shown.out + shown.err
-        return Ran(code, shown.out, shown.err, newest.resolve())
-
-    return run
 
 
 @pytest.fixture

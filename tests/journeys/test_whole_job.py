@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -16,7 +15,6 @@ import numpy as np
 import pytest
 import soundfile
 
-import run_pipeline
 from pipeline import sources
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,32 +22,6 @@ COLUMNS = (
     "machine_type,machine_id,n_train,n_normal,n_anomalous,"
     "auc,auc_low,auc_high,pauc,pauc_low,pauc_high"
 )
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def pipeline(tmp_path, monkeypatch, capsys):
-    """Run the command line in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["run_pipeline.py", *map(str, arguments)])
-        code = run_pipeline.main()
-        out, err = capsys.readouterr()
-        return Done(code, out, err)
-
-    return run
-
-
-@pytest.fixture
-def fan(shared_data) -> Path:
-    return shared_data / "mimii_fan"
 
 
 @pytest.fixture

@@ -1,0 +1,86 @@
+"""One import for other programs: the public functions of all rooms, loaded when they are used.
+
+    import anomalous_sound as sound
+
+    job = sound.run(data="demo", encoder="logmel", detector="mahalanobis,gmm")
+    model = sound.load_model("press_hall")
+
+docs/python.md shows each of them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detect.fusion import fuse
+    from detect.thresholds import p_values, threshold_of
+    from pipeline.checking import check
+    from pipeline.learning import learn
+    from pipeline.model import load_model
+
+    from cache.store import EmbeddingStore
+    from detect import DETECTORS, make_detector
+    from detect.detector import anomaly_scores
+    from detect.metrics import auc, pauc
+    from embed import ENCODERS, POOLINGS, make_encoder, make_pooling
+    from embed.recordings.clips import find_clips
+    from pipeline.job import run
+    from pipeline.run_files import load_run
+
+_PLACES = {
+    "run": "pipeline.job",
+    "load_run": "pipeline.run_files",
+    "learn": "pipeline.learning",
+    "check": "pipeline.checking",
+    "load_model": "pipeline.model",
+    "find_clips": "embed.recordings.clips",
+    "make_encoder": "embed",
+    "make_pooling": "embed",
+    "ENCODERS": "embed",
+    "POOLINGS": "embed",
+    "EmbeddingStore": "cache.store",
+    "make_detector": "detect",
+    "DETECTORS": "detect",
+    "anomaly_scores": "detect.detector",
+    "auc": "detect.metrics",
+    "pauc": "detect.metrics",
+    "p_values": "detect.thresholds",
+    "threshold_of": "detect.thresholds",
+    "fuse": "detect.fusion",
+}
+
+__all__ = [
+    "DETECTORS",
+    "ENCODERS",
+    "POOLINGS",
+    "EmbeddingStore",
+    "anomaly_scores",
+    "auc",
+    "check",
+    "find_clips",
+    "fuse",
+    "learn",
+    "load_model",
+    "load_run",
+    "make_detector",
+    "make_encoder",
+    "make_pooling",
+    "p_values",
+    "pauc",
+    "run",
+    "threshold_of",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        from ground.text import nearest_hint
+
+        raise AttributeError(f"anomalous_sound has no {name!r}: {nearest_hint(name, _PLACES)}")
+    return getattr(import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

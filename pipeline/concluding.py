@@ -1,0 +1,114 @@
+"""From fitted members to results: fuse, decide, compare with the labels, write the files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ground.text import one_line
+from pipeline.fusing import Fused, fuse_members
+from pipeline.judging import Judged, MemberFits
+from pipeline.outcome import Outcome
+from pipeline.plan import Combination
+from pipeline.run_files import write_run
+from pipeline.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from detect.thresholds import MachineDecisions
+
+    from detect.fitting import ClipTable
+    from embed.recordings.clips import DataSet
+
+
+def conclude(
+    combination: Combination,
+    judged: Judged,
+    dataset: DataSet,
+    table: ClipTable,
+    folder: RunFolder,
+    left_out: Sequence[tuple[str, str]],
+) -> Outcome:
+    """Fuse a combination's members, decide, compare with the labels and write the files.
+
+    What fails is the outcome's reason, beside the figures that there are, so that other
+    combinations go on.
+    """
+    if isinstance(judged, str):
+        return Outcome(combination, reason=judged)
+    machines = fuse_members(judged, combination.rule)
+    reasons = list(dict.fromkeys(reason for fit in judged for reason in fit.without_training))
+    reasons += [machine.reason for machine in machines if machine.reason]
+    scored = [machine for machine in machines if machine.scores is not None]
+    with suppress(OSError):
+        for reason in reasons:
+            folder.log("failed", reason=reason)
+    if not scored:
+        return Outcome(combination, reason="; ".join(reasons) or "no test clip is left to judge")
+    outcome = Outcome(combination, reason="; ".join(reasons))
+    try:
+        outcome = _outcome(combination, judged, scored, dataset, table, reasons)
+        write_run(outcome, judged, scored, dataset, folder, left_out)
+        return replace(outcome, folder=folder.path)
+    except Exception as error:  # whatever it is, hours of other fits are worth more
+        reasons.append(f"the results of {combination.name} are not complete: {one_line(error)}")
+        with suppress(OSError):
+            folder.log("failed", reason=reasons[-1])
+        return replace(outcome, reason="; ".join(reasons))
+
+
+def _outcome(
+    combination: Combination,
+    fits: Sequence[MemberFits],
+    machines: Sequence[Fused],
+    dataset: DataSet,
+    table: ClipTable,
+    reasons: Sequence[str],
+) -> Outcome:
+    """Decide by thresholds from training clips alone, and compare with the labels."""
+    from detect.thresholds import rates_at_boundary
+
+    from detect.results import results
+
+    scores = [machine.scores for machine in machines if machine.scores is not None]
+    decided = [each for machine in machines for each in _decided(combination, machine)]
+    rows = results(table, scores, combination.fit_per, dataset.year, decided)  # type: ignore[arg-type]
+    return Outcome(
+        combination,
+        rows,
+        "; ".join(reasons),
+        rates_at_boundary(table, scores),
+        "; ".join(_warnings(fits, machines)),
+        scores,
+        decided,
+    )
+
+
+def _decided(combination: Combination, machine: Fused) -> Sequence[MachineDecisions]:
+    """Decide on a machine's test clips as the settings of the combination promise it."""
+    from detect.thresholds import decide_machines
+
+    settings = combination.settings
+    if settings.false_alarms == "none" or machine.scores is None:
+        return ()
+    return decide_machines(
+        machine.scores,
+        machine.calibration,
+        settings.false_alarms,
+        settings.confidence,
+        settings.threshold,
+    )
+
+
+def _warnings(fits: Sequence[MemberFits], machines: Sequence[Fused]) -> list[str]:
+    """Collect, each once, what a reader of the figures must know."""
+    from detect.detector import last_step
+
+    found = [fit.source.warning for fit in fits]
+    for machine in machines:
+        for _, fitted in machine.members:
+            if fitted.scores is not None:
+                found.append(getattr(last_step(fitted.scores.detector), "warning", ""))
+    notes = dict.fromkeys(note for machine in machines for note in machine.notes)
+    return list(dict.fromkeys(filter(None, [*found, *notes])))
