@@ -48,7 +48,6 @@ class Import:
     ) -> np.ndarray:
         """Read the rows of clips, frames pooled over each clip's own length."""
         import numpy as np
-        import torch
 
         rows = self.store.read([names[key] for key in keys])
         if pooling is None or pooling.name == "frames":
@@ -57,7 +56,7 @@ class Import:
         pooled: dict[int, np.ndarray] = {}
         for length in np.unique(lengths):
             of_length = np.flatnonzero(lengths == length)
-            vectors = pooling(torch.from_numpy(rows[of_length, :length])).numpy()
+            vectors = pooling(rows[of_length, :length])
             pooled.update(zip(of_length.tolist(), vectors, strict=True))
         return np.stack([pooled[i] for i in range(len(keys))])
 

@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from detect import DETECTORS
-from embed import ENCODERS, POOLINGS, encoder_row, make_encoder, make_pooling
+from embed import ENCODERS, encoder_row, make_encoder, make_pooling
 from pipeline.exits import UsageError
 from pipeline.names import set_options
 from pipeline.screen import say
@@ -30,15 +30,12 @@ def encoder_of(settings: EmbedSettings | Settings, name: str, device: str) -> En
         "backend": settings.backend,
         "offline": settings.offline,
     }
-    from detect.options import check_options
-
     cls = encoder_class(name)
     own = {f.name for f in fields(cls)}
     options = {k: v for k, v in flags.items() if k in own}
     texts = frozenset(f.name for f in fields(cls) if f.type == "str")
     options |= set_options(settings.set, "encoder", name, texts)
     try:
-        check_options(cls, options, name)
         return make_encoder(name, device=device, **options)
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from None
@@ -46,11 +43,8 @@ def encoder_of(settings: EmbedSettings | Settings, name: str, device: str) -> En
 
 def pooling_of(settings: EmbedSettings | Settings, name: str) -> Pooling:
     """Build a pooling from --set."""
-    from detect.options import check_options
-
     options = set_options(settings.set, "pooling", name)
     try:
-        check_options(POOLINGS[name].resolve(), options, name)
         return make_pooling(name, **options)
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from None

@@ -118,13 +118,13 @@ def _refusal(settings: Settings, made: Combination, imported: Import | None) -> 
         return f"--detector {detector} takes {takes}, --pooling {made.pooling} gives {gives}"
     pooling = pooling_of(settings, made.pooling)
     if imported is None:
-        return encoder_of(settings, made.encoder, "cpu").refuses(pooling)
+        return encoder_of(settings, made.encoder, "cpu").why_not(pooling)
     if not imported.offers(pooling.name):
         if imported.gives == "vectors":
             return f"{settings.embeddings} holds one vector per clip; --pooling needs frames"
         return f"{settings.embeddings} holds frames; there is no {pooling.source!r} output"
-    if pooling.name == "fluctuation" and imported.report.row_shape[-1] % 64:
-        return f"fluctuation needs a width that is a multiple of 64, {settings.embeddings} has not"
+    if reason := pooling.why_not(imported.report.row_shape[-1]):
+        return f"{settings.embeddings}: {reason}"
     return ""
 
 

@@ -144,12 +144,13 @@ def _embed(
 ) -> list[Source]:
     """Fill the stores of one encoder, one per pooling, with what they lack."""
     from cache.store import EmbeddingStore
-    from embed.encoder import configuration, fingerprint
-    from embed.pretrained import PretrainedNetwork
+    from embed.fingerprint import configuration, fingerprint
     from embed.recordings.audio import Preprocessing
 
     encoders = [encoder_of(settings, name, device) for device in devices_of(settings)]
     if settings.backend == "auto" and not settings.quiet:
+        from embed.pretrained import PretrainedNetwork
+
         for network in (e for e in encoders if isinstance(e, PretrainedNetwork)):
             backend, why = network.fastest_backend()
             if network.backend == backend:  # or else --set says another
@@ -163,7 +164,7 @@ def _embed(
     )
     stores: dict[Pooling, EmbeddingStore] = {}
     for pooling in (pooling_of(settings, each) for each in pooling_names):
-        if reason := encoders[0].refuses(pooling):
+        if reason := encoders[0].why_not(pooling):
             raise UsageError(f"--encoder {name} --pooling {pooling.name}: {reason}")
         facts = configuration(encoders[0], preprocessing, pooling)
         stores[pooling] = EmbeddingStore.open(
@@ -218,7 +219,7 @@ def _fill(
     folder: RunFolder,
 ) -> frozenset[str]:
     """Embed clips into the stores that miss them; return those that cannot be used."""
-    from embed.embedding import embed_clips
+    from embed.embedding import Task, embed_clips
 
     left_out: set[str] = set()
     is_room_checked = False
@@ -245,14 +246,17 @@ def _fill(
             folder.leave_out(key, reason)
             advance()
 
-        embed_clips(
-            encoders,
-            preprocessing,
-            list(stores),
-            ((key, dataset.path(key)) for key in todo),
+        task = Task(
+            encoders=encoders,
+            poolings=list(stores),
             write=write,
-            refuse=refuse,
-            remark=lambda key, note: folder.log("remark", key=key, note=note),
+            on_bad_clip=refuse,
+            on_note=lambda key, note: folder.log("remark", key=key, note=note),
+        )
+        embed_clips(
+            [task],
+            preprocessing,
+            ((key, dataset.path(key)) for key in todo),
             batch_size=settings.batch_size,
             workers=settings.workers,
         )
