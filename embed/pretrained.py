@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import torch
 
 from embed.backends import AUTO, check_backend, fastest, runner
-from embed.encoder import RUNTIME, Encoder
+from embed.fingerprint import ENVIRONMENT, RUNTIME
+from embed.torch_encoder import TorchEncoder
 from fetch.weights import RANDOM, RANDOM_WARNING, WEIGHTS, Checkpoint, find_checkpoint
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ SEED = 0  # of random weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainedNetwork(Encoder):
+class PretrainedNetwork(TorchEncoder):
     """A network whose weights are published, the user's own, or random for a trial.
 
     `weights` is "" (published), "random", or a path; what it points to enters the fingerprint by
@@ -34,7 +35,7 @@ class PretrainedNetwork(Encoder):
     weights: str = field(default="", metadata=RUNTIME)
     precision: str = "fp32"
     backend: str = "torch"
-    offline: bool = field(default=False, metadata=RUNTIME)
+    offline: bool = field(default=False, metadata=ENVIRONMENT)
 
     registered_name: ClassVar[str]
     """Name of the encoder in the registry and of its row in `WEIGHTS`."""

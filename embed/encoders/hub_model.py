@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from embed.encoder import RUNTIME
 from embed.encoders.hidden_states import HiddenStates, takes_torchaudio
+from embed.fingerprint import RUNTIME
 from embed.pretrained import SEED
 from fetch.hub import find_model
 from fetch.weights import RANDOM, Checkpoint

@@ -58,7 +58,7 @@ class ResNet50(PretrainedNetwork):
 
     @cached_property
     def _log_mel(self) -> LogMel:
-        return LogMel(**SPECTROGRAM, device=self.device)
+        return LogMel(**SPECTROGRAM)
 
     @cached_property
     def _run(self) -> Any:
@@ -79,7 +79,8 @@ class ResNet50(PretrainedNetwork):
     @without_tf32()
     def pictures(self, waveforms: Tensor) -> Tensor:
         """Return what the network sees, `(n, 3, 224, 224)`, normalised as ImageNet's pictures."""
-        log_mel = self._log_mel.log_mel(waveforms).transpose(1, 2).unsqueeze(1)
+        frames = torch.from_numpy(self._log_mel.log_mel(waveforms.cpu().numpy()))
+        log_mel = frames.to(waveforms.device).transpose(1, 2).unsqueeze(1)
         bright = ((log_mel - QUIETEST) / (LOUDEST - QUIETEST)).clamp(0, 1)
         scaled = nn.functional.interpolate(bright, (SIDE, SIDE), mode="bilinear", antialias=True)
         mean, deviation = (

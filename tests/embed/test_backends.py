@@ -15,7 +15,7 @@ import torch
 
 from embed import ENCODERS, encoder_row, make_encoder, make_pooling
 from embed.backends import CONVERTING, Converted, Copy, check_backend, fastest, to_onnx
-from embed.encoder import configuration, fingerprint
+from embed.fingerprint import configuration, fingerprint
 from embed.recordings.audio import Preprocessing
 
 INSTALLED = [b for b, needs in CONVERTING.items() if all(find_spec(name) for name in needs)]

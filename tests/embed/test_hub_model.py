@@ -45,8 +45,9 @@ from transformers import (
 )
 
 from embed import make_encoder, make_pooling
-from embed.encoder import Encoder, configuration
+from embed.encoder import Encoder
 from embed.encoders.hidden_states import build
+from embed.fingerprint import configuration
 from embed.recordings.audio import Preprocessing
 from fetch.download import DownloadError
 from fetch.weights import RANDOM_WARNING
