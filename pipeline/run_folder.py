@@ -54,7 +54,7 @@ class RunFolder:
     def of_grid(cls, settings: Settings, dataset: DataSet) -> RunFolder:
         """Go on in the folder of an interrupted grid of the same settings and clips, or anew."""
         facts = json.dumps(
-            [settings.identity, str(dataset.root), sorted(dataset.contents().items())]
+            [settings.identity, str(dataset.root), sorted(dataset.file_stats().items())]
         )
         identity = hashlib.sha256(facts.encode()).hexdigest()
         for config in sorted(settings.out.glob("*-grid*/config.toml"), reverse=True):

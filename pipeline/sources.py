@@ -107,7 +107,7 @@ def embed_all(
     by_encoder: dict[str, list[str]] = {}
     for encoder, pooling in dict.fromkeys(pairs):
         by_encoder.setdefault(encoder, []).append(pooling)
-    contents = dataset.contents()
+    contents = dataset.file_stats()
     sources: dict[tuple[str, str], Source] = {}
     unusable: dict[str, str] = {}
 
