@@ -175,7 +175,7 @@ def evaluate_command(
     json: Annotated[bool, option("--json", OUT, "Print results as JSON.")] = False,
 ) -> None:
     """Compute AUC and pAUC of the official DCASE score files of any system."""
-    from report.score_files import evaluate_score_files
+    from report import evaluate_score_files
 
     rows, year = evaluate_score_files(folder)
     print_tables(rows, str(folder), year=year, as_json=json)

@@ -80,7 +80,7 @@ def _print_outcomes(
     entries: Sequence[Mapping[str, Any]],
 ) -> None:
     """Print the leaderboard of a grid, or one table per machine type."""
-    from report import tables as report
+    import report
 
     if settings.json:
         runs = [
@@ -112,7 +112,7 @@ def print_tables(
     rows: Sequence[Result], name: str, *, year: int = 2020, as_json: bool = False
 ) -> None:
     """Print one table per machine type."""
-    from report.tables import results_table
+    from report import results_table
 
     if as_json:
         print(json.dumps([asdict(row) for row in rows]))  # noqa: T201

@@ -86,9 +86,10 @@ def _write(
     errors: Sequence[tuple[str, str]],
 ) -> None:
     """Write the files of a combination; results.json comes last, and says that all are there."""
+    import report
     from detect.saving import save_detector
     from report import figures, page
-    from report import tables as report
+    from report.machine_scores import machine_scores
 
     table, rows = work.table, outcome.results
     for each in scores:
@@ -103,7 +104,7 @@ def _write(
             name = slug(each.unit.name.replace(" ", "_"))
             save_detector(each.detector, path / "detectors" / name)
     if not folder.is_part:  # the page has the same figures, and a grid would draw for minutes
-        machines = figures.machine_scores(table, scores, rows)
+        machines = machine_scores(table, scores, rows)
         figures.draw_scores(path / "scores.png", machines)
         figures.draw_roc(path / "roc.png", machines)
     told = page.Run(

@@ -30,7 +30,7 @@ class Outcome:
     @property
     def entry(self) -> dict[str, Any]:
         """Its line of the leaderboard."""
-        from report.tables import leaderboard_entry
+        from report import leaderboard_entry
 
         made = self.combination
         seed = {} if made.seed is None else {"seed": str(made.seed)}

@@ -134,16 +134,16 @@ def write_leaderboard(
     folder: Path, data_name: str, names: Sequence[str], entries: Sequence[Mapping[str, Any]]
 ) -> None:
     """Write a grid's leaderboard, and with several seeds what they come to; the CSV comes last."""
-    from report import page
-    from report import tables as report
+    import report
+    from ground.files import write_whole
 
     pages = [name if (folder / name / "report.html").exists() else "" for name in names]
     linked = [{**entry, "folder": name} for entry, name in zip(entries, pages, strict=True)]
-    page.write_leaderboard(folder, linked, f"{data_name}: leaderboard")
+    report.write_leaderboard(folder, linked, f"{data_name}: leaderboard")
     if any("seed" in entry for entry in entries):
         means = report.leaderboard_csv(report.over_seeds(entries))
-        report.write_whole(folder / "leaderboard_over_seeds.csv", means)
-    report.write_whole(folder / "leaderboard.csv", report.leaderboard_csv(entries))
+        write_whole(folder / "leaderboard_over_seeds.csv", means)
+    write_whole(folder / "leaderboard.csv", report.leaderboard_csv(entries))
 
 
 def read_outcome(combination: Combination, path: Path) -> Outcome:
