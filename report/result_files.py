@@ -1,0 +1,108 @@
+"""What a run measured, as files: `results.csv`, `results.json` and `ranking.csv`.
+
+AUC and pAUC are fractions with six decimals in CSV files, and exact in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from detect.fitting import ClipTable, Scores
+from detect.results import Result, official_score
+from ground.files import write_whole
+from report.csv_files import cell_of, csv_text
+
+Machine = tuple[str, str]
+"""Machine type and machine ID."""
+
+COLUMNS = (
+    "machine_type",
+    "machine_id",
+    "n_train",
+    "n_normal",
+    "n_anomalous",
+    "auc",
+    "auc_low",
+    "auc_high",
+    "pauc",
+    "pauc_low",
+    "pauc_high",
+)
+"""The first columns of `results.csv`, which are always there."""
+
+
+def results_csv(rows: Sequence[Result]) -> str:
+    """Format `results.csv`: the promised columns, then each further one that some row fills."""
+    further = [
+        f.name
+        for f in fields(Result)
+        if f.name not in COLUMNS
+        and any(getattr(row, f.name) not in (None, f.default) for row in rows)
+    ]
+    columns = [*COLUMNS, *further]
+    lines = ([cell_of(getattr(row, column)) for column in columns] for row in rows)
+    return csv_text([columns, *lines])
+
+
+def results_json(rows: Sequence[Result], year: int, more: Mapping[str, Any] | None = None) -> str:
+    """Format `results.json`: every row, the official score, and what is added."""
+    content = {
+        "results": [asdict(row) for row in rows],
+        "official_score": official_score(rows, year),
+        "year": year,
+        **(more or {}),
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_results(
+    folder: Path,
+    rows: Sequence[Result],
+    *,
+    year: int = 2020,
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """Write `results.csv` and `results.json`, the latter last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "results.csv", results_csv(rows))
+    write_whole(folder / "results.json", results_json(rows, year, more))
+
+
+def write_ranking(
+    folder: Path,
+    table: ClipTable,
+    scores: Sequence[Scores],
+    judged: Mapping[Machine, Mapping[str, tuple[float, str]]] | None = None,
+) -> Path:
+    """Write `ranking.csv`: every test clip of each machine, the most anomalous first.
+
+    `judged` has p-value and verdict by machine and clip key; they become two more columns, empty
+    for clips that it lacks.
+    """
+    label_of = dict(zip(table.key, table.label, strict=True))
+    clips = sorted(
+        ((fitted.unit.machine_type, machine_id), -float(score), key)
+        for fitted in scores
+        for key, machine_id, score in zip(
+            fitted.unit.test_keys, fitted.unit.test_ids, fitted.scores, strict=True
+        )
+    )
+    heading = ["machine_type", "machine_id", "rank", "key", "anomaly_score", "label"]
+    lines = [heading + (["p_value", "verdict"] if judged else [])]
+    for machine, own in groupby(clips, key=lambda clip: clip[0]):
+        judged_clips = (judged or {}).get(machine, {})
+        for rank, (_, negative, key) in enumerate(own, start=1):
+            cells = [*map(cell_of, machine), str(rank), cell_of(key), repr(-negative)]
+            cells.append(cell_of(label_of[key]))
+            if judged:
+                cells += map(cell_of, judged_clips.get(key, (None, None)))
+            lines.append(cells)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "ranking.csv"
+    write_whole(path, csv_text(lines))
+    return path
