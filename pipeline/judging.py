@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from detect import DETECTORS, trains_on_device
+from detect import facts_of
 from pipeline.exits import version_here
 from pipeline.names import set_options, slug
 from pipeline.outcome import Outcome
@@ -42,7 +42,7 @@ def conclude(
     Files that cannot be made are its reason, beside the figures, so that the others go on.
     """
     from detect.decisions import decisions
-    from detect.detector import last_step
+    from detect.detector import warning_of
     from detect.results import results
 
     combination, table = work.combination, work.table
@@ -57,7 +57,7 @@ def conclude(
     try:
         fit_per = fit_per_of(settings, combination.detector)
         rows = results(table, scores, fit_per, dataset.year, seed=settings.seed)
-        rated_by = (getattr(last_step(each.detector), "warning", "") for each in scores)
+        rated_by = (warning_of(each.detector) for each in scores)
         outcome = Outcome(
             combination,
             rows,
@@ -134,9 +134,6 @@ def _write(
 SECONDS_ALONE = 3.0
 
 
-STACKED_AT_ONCE = 16
-
-
 T = TypeVar("T")
 
 
@@ -210,7 +207,7 @@ def judge(
             many = units(own, fit_per_of(settings, combination.detector))
             work.append(Work(combination, source, own, many, untrained))
     unlike = _unlike_the_rest(settings, work, folder)
-    trains = any(trains_on_device(each.combination.detector) for each in work)
+    trains = any(facts_of(each.combination.detector).trains_network for each in work)
     device = devices_of(settings)[0] if trains else ""
     # processes would each set up the same GPU anew
     workers = 1 if device.startswith("cuda") else settings.workers or os.cpu_count() or 1
@@ -226,7 +223,7 @@ def judge(
     tasks = [
         partial(
             _attempt,
-            some,
+            unit,
             each.source.read,
             DetectorChoice(
                 each.combination.detector,
@@ -237,17 +234,16 @@ def judge(
             settings.seed if each.combination.seed is None else each.combination.seed,
         )
         for each in work
-        for some in _together(each)
+        for unit in each.units
     ]
     n_units = sum(len(each.units) for each in work)
     with progress("fit and score", n_units, "fits", quiet=settings.quiet) as advance:
         attempts = _in_order(tasks, workers, advance.tell)
         for each in work:
             fitted: list[Scores | str] = []
-            for some in itertools.islice(attempts, len(_together(each))):
-                fitted += some
-                for _ in some:
-                    advance()
+            for attempt in itertools.islice(attempts, len(each.units)):
+                fitted.append(attempt)
+                advance()
             own_folder = (
                 folder.inside(each.combination.name, each.combination.alone(settings))
                 if is_grid
@@ -262,7 +258,7 @@ def judge(
 
 def fit_per_of(settings: Settings, detector: str) -> FitPer:
     """Say which clips share a model; a detector that tells IDs apart needs a type's."""
-    return "type" if DETECTORS[detector].needs_ids else settings.fit_per
+    return "type" if facts_of(detector).needs_ids else settings.fit_per
 
 
 def _unlike_the_rest(
@@ -308,32 +304,22 @@ def _in_order(
         yield task(tell=tell)
 
 
-def _together(work: Work) -> list[Sequence[FitUnit]]:
-    """Group the machines that may be fitted in one go; the others are on their own."""
-    from detect.fitting import STACKED
-
-    size = STACKED_AT_ONCE if work.combination.detector in STACKED else 1
-    return [work.units[i : i + size] for i in range(0, len(work.units), size)]
-
-
 def _attempt(
-    units: Sequence[FitUnit],
+    unit: FitUnit,
     read: Callable[[Sequence[str]], Any],
     choice: DetectorChoice,
     seed: int,
     tell: Callable[[str], None] | None = None,
-) -> list[Scores | str]:
-    """Fit and score machines; a failure is the reason, so that the others go on."""
-    from detect.fitting import fit_and_score_together
+) -> Scores | str:
+    """Fit and score a machine; a failure is the reason, so that the others go on."""
+    from detect.fitting import fit_and_score
 
     try:
-        return list(fit_and_score_together(units, read, choice, seed, tell))
+        return fit_and_score(unit, read, choice, seed, tell)
     except Exception as error:  # whatever a detector raises is this machine's row, with its reason
-        if len(units) > 1:
-            return [each for unit in units for each in _attempt([unit], read, choice, seed, tell)]
         reason = " ".join(str(error).split()) or type(error).__name__
-        which = f"{choice.name} on {units[0].name}"
-        return [reason if reason.startswith(which) else f"{which}: {reason}"]
+        which = f"{choice.name} on {unit.name}"
+        return reason if reason.startswith(which) else f"{which}: {reason}"
 
 
 def _only(table: ClipTable, keys: frozenset[str]) -> ClipTable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from detect import DETECTORS
+from detect import facts_of
 from embed import ENCODERS, POOLINGS, encoder_row, make_encoder, make_pooling
 from pipeline.exits import UsageError
 from pipeline.names import set_options
@@ -30,7 +30,7 @@ def encoder_of(settings: EmbedSettings | Settings, name: str, device: str) -> En
         "backend": settings.backend,
         "offline": settings.offline,
     }
-    from detect.options import check_options
+    from ground.options import check_options
 
     cls = encoder_class(name)
     own = {f.name for f in fields(cls)}
@@ -46,7 +46,7 @@ def encoder_of(settings: EmbedSettings | Settings, name: str, device: str) -> En
 
 def pooling_of(settings: EmbedSettings | Settings, name: str) -> Pooling:
     """Build a pooling from --set."""
-    from detect.options import check_options
+    from ground.options import check_options
 
     options = set_options(settings.set, "pooling", name)
     try:
@@ -96,7 +96,7 @@ def weights_for_detectors(
     handed: dict[str, str] = {}
     unusable: dict[str, str] = {}
     for detector in sorted(detectors):
-        network = DETECTORS[detector].network
+        network = facts_of(detector).published_network
         if not network or "weights" in set_options(settings.set, "detector", detector):
             continue
         path = _weights_of(settings.weights, network)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from detect import DETECTORS, check_detector
+from detect import DETECTORS, check_detector, facts_of
 from embed import ENCODERS, POOLINGS
 from pipeline.exits import UsageError
 from pipeline.names import assignment, names_of, set_options, slug, value_of
@@ -96,7 +96,7 @@ def combinations_of(
 
 def _natural_pooling(encoder: str, detector: str, imported: Import | None) -> str:
     """Pick the pooling that a detector takes, or else the encoder's own."""
-    takes = DETECTORS[detector].takes
+    takes = facts_of(detector).takes
     if imported is not None and imported.gives == "vectors":
         return "clip"
     if takes == "vectors":
@@ -113,7 +113,7 @@ def _refusal(settings: Settings, made: Combination, imported: Import | None) -> 
         except ValueError as error:
             raise UsageError(str(error)) from None
     gives = {"frames": "sequences", "bands": "bands"}.get(made.pooling, "vectors")
-    takes = DETECTORS[detector].takes
+    takes = facts_of(detector).takes
     if gives != takes:
         return f"--detector {detector} takes {takes}, --pooling {made.pooling} gives {gives}"
     pooling = pooling_of(settings, made.pooling)
