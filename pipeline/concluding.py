@@ -103,12 +103,12 @@ def _decided(combination: Combination, machine: Fused) -> Sequence[MachineDecisi
 
 def _warnings(fits: Sequence[MemberFits], machines: Sequence[Fused]) -> list[str]:
     """Collect, each once, what a reader of the figures must know."""
-    from detect.detector import last_step
+    from detect.detector import warning_of
 
     found = [fit.source.warning for fit in fits]
     for machine in machines:
         for _, fitted in machine.members:
-            if fitted.scores is not None:
-                found.append(getattr(last_step(fitted.scores.detector), "warning", ""))
+            if fitted.scores is not None and fitted.scores.detector is not None:
+                found.append(warning_of(fitted.scores.detector))
     notes = dict.fromkeys(note for machine in machines for note in machine.notes)
     return list(dict.fromkeys(filter(None, [*found, *notes])))

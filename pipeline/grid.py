@@ -7,8 +7,9 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ground.files import write_whole
 from pipeline.exits import version_here
 from pipeline.outcome import Outcome
 from pipeline.plan import Combination
@@ -83,11 +84,14 @@ def write_leaderboard(
 
     The CSV comes last, and says that the grid is finished.
     """
-    from report import leaderboard
+    import report
 
     entries = [outcome.entry for outcome in outcomes]
-    pages = [
-        name if (folder / name / "report.html").exists() else ""
-        for name in (outcome.combination.name for outcome in outcomes)
-    ]
-    leaderboard.write(folder, entries, pages, title=f"{data_name}: leaderboard")
+    names = [outcome.combination.name for outcome in outcomes]
+    pages = [name if (folder / name / "report.html").exists() else "" for name in names]
+    linked = [{**entry, "folder": name} for entry, name in zip(entries, pages, strict=True)]
+    report.write_leaderboard(folder, linked, f"{data_name}: leaderboard")
+    if any("seed" in entry for entry in entries):
+        means = report.leaderboard_csv(report.over_seeds(entries))
+        write_whole(folder / "leaderboard_over_seeds.csv", means)
+    write_whole(folder / "leaderboard.csv", report.leaderboard_csv(entries))

@@ -135,15 +135,6 @@ class _Work:
     """Whether out-of-fold scores are computed."""
     without_training: Sequence[str]
 
-    @property
-    def batches(self) -> list[Sequence[FitUnit]]:
-        """Units that are fitted in one go: one each, or many where they train together."""
-        size = MACHINES_PER_STACK if facts_of(self.member.detector.name).trains_together else 1
-        return [self.units[i : i + size] for i in range(0, len(self.units), size)]
-
-
-MACHINES_PER_STACK = 16
-
 
 def _work(
     settings: Settings,
@@ -159,7 +150,7 @@ def _work(
     own, without_training = trained(only(table, source.keys))
     fit_per = "type" if facts_of(name).needs_ids else combination.fit_per
     handed = {"weights": weights[name]} if name in weights else {}
-    device = devices_of(settings)[0] if facts_of(name).trains_on_device else ""
+    device = devices_of(settings)[0] if facts_of(name).trains_network else ""
     return _Work(
         member=member,
         source=source,
@@ -179,16 +170,14 @@ def _run(works: Sequence[_Work], settings: Settings) -> Iterator[MemberFits]:
     # processes would each set up the same GPU anew
     on_gpu = any(work.choice.device.startswith("cuda") for work in works)
     workers = 1 if on_gpu else settings.workers or os.cpu_count() or 1
-    tasks = [partial(_attempt, batch, work) for work in works for batch in work.batches]
-    n_units = sum(len(work.units) for work in works)
-    with progress("fit and score", n_units, "fits", quiet=settings.quiet) as advance:
+    tasks = [partial(_attempt, unit, work) for work in works for unit in work.units]
+    with progress("fit and score", len(tasks), "fits", quiet=settings.quiet) as advance:
         attempts = _in_order(tasks, workers, advance.tell)
         for work in works:
-            fitted: list[Fitted] = []
-            for batch in itertools.islice(attempts, len(work.batches)):
-                fitted += batch
-                for _ in batch:
-                    advance()
+            fitted = []
+            for attempt in itertools.islice(attempts, len(work.units)):
+                fitted.append(attempt)
+                advance()
             yield MemberFits(work.member, work.source, work.table, fitted, work.without_training)
 
 
@@ -212,24 +201,24 @@ def _in_order(
 
 
 def _attempt(
-    units: Sequence[FitUnit], work: _Work, tell: Callable[[str], None] | None = None
-) -> list[Fitted]:
-    """Fit and rate machines; a failure is its reason, so that the others go on."""
-    from detect.fitting import fit_and_score_together
+    unit: FitUnit, work: _Work, tell: Callable[[str], None] | None = None
+) -> Fitted:
+    """Fit and rate a machine; a failure is its reason, so that the others go on.
+
+    Clips whose rows in the cache are damaged are left out.
+    """
+    from detect.fitting import fit_and_score
 
     try:
-        scored = fit_and_score_together(units, work.source.read, work.choice, work.seed, tell)
+        scores = fit_and_score(unit, work.source.read, work.choice, work.seed, tell)
+        return Fitted(unit, scores, _held_out(unit, work))
     except Exception as error:  # whatever a detector raises is this machine's row, with its reason
-        if len(units) > 1:
-            return [each for unit in units for each in _attempt([unit], work, tell)]
-        (unit,) = units
         damaged = frozenset(getattr(error, "keys", ()) if isinstance(error, OSError) else ())
-        if damaged:
-            rest = _attempt([without(unit, damaged)], work, tell)
-            return [replace(each, damaged=(*each.damaged, *sorted(damaged))) for each in rest]
+        if damaged & {*unit.train_keys, *unit.test_keys}:
+            fitted = _attempt(without(unit, damaged), work, tell)
+            return replace(fitted, damaged=(*fitted.damaged, *sorted(damaged)))
         reason, which = one_line(error), f"{work.choice.name} on {unit.name}"
-        return [Fitted(unit, reason=reason if reason.startswith(which) else f"{which}: {reason}")]
-    return [Fitted(each.unit, each, _held_out(each.unit, work)) for each in scored]
+        return Fitted(unit, reason=reason if reason.startswith(which) else f"{which}: {reason}")
 
 
 def _held_out(unit: FitUnit, work: _Work) -> OutOfFold | str:

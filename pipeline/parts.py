@@ -102,7 +102,7 @@ def weights_for_detectors(
     found: dict[str, str] = {}
     unusable: dict[str, str] = {}
     for detector in dict.fromkeys(detectors):
-        network = facts_of(detector.name).network
+        network = facts_of(detector.name).published_network
         if not network or "weights" in dict(detector.options):
             continue
         path = weights_of(settings.weights, network)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -19,15 +19,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from detect.detector import NetworkDetector, rate_as_own_id
 from detect.detectors.autoencoder import seed_of
-from detect.detectors.distance import Array, Mahalanobis
+from detect.detectors.mahalanobis import Array, Mahalanobis
 from detect.detectors.training import Epoch, seeded, train
-from detect.options import Count, Positive, check_own_options
+from ground.options import Count, Positive
 
 HIDDEN = 128
 
 
-class IDClassifier(BaseEstimator):  # type: ignore[misc]
+class IDClassifier(NetworkDetector, BaseEstimator):  # type: ignore[misc]
     """Negative log-probability of the own machine ID, or Mahalanobis distance in feature space.
 
     `network` is "logistic" (regression; its features are the logits) or "mlp" (one hidden layer
@@ -35,6 +36,8 @@ class IDClassifier(BaseEstimator):  # type: ignore[misc]
     the own ID's mean, one covariance per ID). Without `ids`, a clip is rated as the ID that
     suits it best.
     """
+
+    needs_ids: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -57,7 +60,7 @@ class IDClassifier(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: NDArray[Any], y: NDArray[Any]) -> Self:
         """Learn from normal clips X (n, dim) of the machine IDs y (n,)."""
-        check_own_options(self)
+        self.check_options()
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None: the machine IDs")
         X, y = validate_data(self, X, y, dtype=np.float64)
@@ -82,15 +85,7 @@ class IDClassifier(BaseEstimator):  # type: ignore[misc]
         """Rate each row as a clip of the machine `ids` names; higher means more normal."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        as_each = self._as_each(X)  # (n, n_ids)
-        if ids is None:
-            return as_each.max(axis=1)  # type: ignore[no-any-return]
-        unknown = set(ids) - set(self.classes_)
-        if unknown:
-            raise ValueError(
-                f"{min(unknown)} is none of the machine IDs fitted: {', '.join(self.classes_)}"
-            )
-        return as_each[np.arange(len(X)), np.searchsorted(self.classes_, ids)]
+        return rate_as_own_id(self._as_each(X), self.classes_, ids)
 
     def blank_networks(self) -> dict[str, nn.Module]:
         """Build untrained networks of the fitted shape, by attribute."""

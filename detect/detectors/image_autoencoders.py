@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from detect.detectors.networks import MLP, VAE, drawn
 from detect.detectors.sequences import SequenceDetector, Sequences, lengths
 from detect.detectors.stacked_frames import negative_elbo
-from detect.options import Count, CountOrZero, NotNegative
+from ground.options import Count, CountOrZero, NotNegative
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -161,7 +161,7 @@ class StridedConvAE(ImageDetector):
 
     widths: tuple[Count, ...] = (32, 64, 128)
 
-    unit_range: ClassVar[bool] = True
+    wants_scaling: ClassVar[bool] = False
 
     def _network(self, clips: Tensor) -> nn.Module:
         layers = [*strided_convs(self.widths), *transposed_convs(self.widths), nn.Sigmoid()]
@@ -176,7 +176,7 @@ class PooledConvAE(ImageDetector):
     patience: Count = 5
     widths: tuple[Count, ...] = (32, 64, 128)
 
-    unit_range: ClassVar[bool] = True
+    wants_scaling: ClassVar[bool] = False
 
     def _network(self, clips: Tensor) -> nn.Module:
         layers: list[nn.Module] = []

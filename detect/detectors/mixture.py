@@ -13,12 +13,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from detect.options import Count, Positive, check_own_options
+from detect.detector import OwnDetector
+from ground.options import Count, Positive
 
 Array = NDArray[np.float64]
 
 
-class GMM(BaseEstimator):  # type: ignore[misc]
+class GMM(OwnDetector, BaseEstimator):  # type: ignore[misc]
     """Log-likelihood under a full-covariance Gaussian mixture.
 
     `rate_by` is "mixture" or "nearest" (the best component without its weight, as TWFR-GMM).
@@ -44,7 +45,7 @@ class GMM(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Fit the mixture to normal clips X (n, dim)."""
-        check_own_options(self)
+        self.check_options()
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         n, dim = X.shape
         self.location_ = X.mean(axis=0)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from detect.detectors.sequences import SequenceDetector
 from detect.detectors.training import Examples, Windows
-from detect.options import Count
+from ground.options import Count
+
+Layers = Annotated[int, Ge(1), Le(16)]
 
 
 class Predictor(nn.Module):
@@ -64,9 +67,9 @@ class LSTMPredictor(SequenceDetector):
     epochs: Count = 10
     frames: Count = 10
     hidden: Count = 256
-    layers: Count = 2
+    layers: Layers = 2
 
-    unit_range: ClassVar[bool] = True
+    wants_scaling: ClassVar[bool] = False
 
     def _network(self, clips: Tensor) -> nn.Module:
         return Predictor(clips.shape[2], self.hidden, self.layers)
@@ -89,9 +92,9 @@ class GRUWindows(SequenceDetector):
     batch_size: Count = 64
     frames: Count = 10
     hidden: Count = 256
-    layers: Count = 2
+    layers: Layers = 2
 
-    unit_range: ClassVar[bool] = True
+    wants_scaling: ClassVar[bool] = False
 
     def _network(self, clips: Tensor) -> nn.Module:
         return GRUAutoencoder(clips.shape[2], self.hidden, self.layers)
@@ -108,7 +111,7 @@ class GRUWindows(SequenceDetector):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LSTMClips(SequenceDetector):
-    """Mean squared error of whole clips, rebuilt from one state; frames past the end count not."""
+    """Mean squared error of whole clips, rebuilt from one state, without frames after their end."""
 
     epochs: Count = 500
     hidden: Count = 256

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from detect.detectors.networks import VAE, divergence
 from detect.detectors.sequences import SequenceDetector
 from detect.detectors.training import Examples, Windows
-from detect.options import Count, NotNegative
+from ground.options import Count, NotNegative
 
 RIDGE = 1e-3  # share of the mean variance added to the residuals' covariance
-STACKED_AT_ONCE = 4096
+WINDOWS_PER_PART = 4096
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -84,7 +84,7 @@ class OfficialAE(StackedFrames):
         dim = self.frames * clips.shape[2]
         total = torch.zeros(dim, dtype=torch.float64)
         products = torch.zeros(dim, dim, dtype=torch.float64)
-        for rows in torch.split(torch.arange(len(stacks)), STACKED_AT_ONCE):
+        for rows in torch.split(torch.arange(len(stacks)), WINDOWS_PER_PART):
             part = stacks[rows].flatten(1)
             residuals = (part - self._rebuilt(part)).double()
             total += residuals.sum(dim=0)

@@ -176,7 +176,7 @@ def train(
             mean_loss(network, watched, loss, batch_size=max(batch_size, at_once)),
             rate,
         )
-        refuse_nan(epoch)
+        check_finite(epoch)
         history.append(epoch)
         if on_epoch is not None:
             on_epoch(epoch)
@@ -212,7 +212,7 @@ def mean_loss(network: nn.Module, examples: Examples, loss: Loss, *, batch_size:
     return total / len(examples)
 
 
-def refuse_nan(epoch: Epoch) -> None:
+def check_finite(epoch: Epoch) -> None:
     """Raise DivergedError if a loss is not a number."""
     for which, value in (("training", epoch.training_loss), ("held-out", epoch.held_out_loss)):
         if not torch.isfinite(torch.tensor(value)):

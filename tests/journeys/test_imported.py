@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from detect import DETECTORS
+from detect import facts_of
 from embed import POOLINGS, make_pooling
 
 FILES = (
@@ -117,7 +117,7 @@ def test_imported_log_mel_runs_through_every_pooling(pipeline, log_mel_sequences
 
 def test_imported_log_mel_runs_through_sequence_detectors(pipeline, log_mel_sequences):
     name = "official_ae"
-    assert DETECTORS[name].takes == "sequences"
+    assert facts_of(name).takes == "sequences"
 
     ran = pipeline(
         "--embeddings", log_mel_sequences, "--detector", name, "--set", f"{name}.epochs=1"

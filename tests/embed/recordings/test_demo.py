@@ -9,13 +9,15 @@ import pytest
 import soundfile
 from sklearn.metrics import roc_auc_score
 
-from detect import DETECTORS, make_detector
+from detect import DETECTORS, facts_of, make_detector
 from detect.detector import anomaly_scores
 from embed import make_encoder, make_pooling
 from embed.recordings import demo
 from embed.recordings.demo import FAULTS, MARKER, RAILS, record, write_demo_data
 
-VECTOR_DETECTORS = [n for n, r in DETECTORS.items() if r.takes == "vectors" and not r.needs_ids]
+VECTOR_DETECTORS = [
+    name for name in DETECTORS if facts_of(name).takes == "vectors" and not facts_of(name).needs_ids
+]
 
 
 @pytest.fixture(scope="module")
