@@ -98,10 +98,12 @@ class Scores:
     warnings: tuple[str, ...] = ()
 
 
-def units(table: ClipTable, fit_per: FitPer = "id") -> list[FitUnit]:
+def units(
+    table: ClipTable, fit_per: FitPer = "id", *, tested_only: bool = True
+) -> list[FitUnit]:
     """List what is fitted on its own; test clips of a machine without training clips are refused.
 
-    Machines without test clips are left out.
+    Machines without test clips are left out if `tested_only`.
     """
     members: dict[tuple[str, str], list[int]] = {}
     for i in sorted(range(len(table.key)), key=table.key.__getitem__):
@@ -111,7 +113,7 @@ def units(table: ClipTable, fit_per: FitPer = "id") -> list[FitUnit]:
     for (machine_type, machine_id), rows in sorted(members.items()):
         test = [i for i in rows if table.split[i] == "test"]
         train = [i for i in rows if table.split[i] == "train" and table.label[i] == "normal"]
-        if not test:
+        if not (test if tested_only else train):
             continue
         missing = sorted({table.machine_id[i] for i in test} - {table.machine_id[i] for i in train})
         if missing:
@@ -207,7 +209,7 @@ def _scored(
         _rate(detector, choice.name, X, ids)
         for X, ids in _in_parts(unit.test_keys, unit.test_ids, choice.name, read)
     ]
-    scores = np.concatenate(parts)
+    scores = np.concatenate([*parts, np.empty(0)])
     if not np.isfinite(scores).all():
         bad = int(np.flatnonzero(~np.isfinite(scores))[0])
         raise ValueError(

@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embed.loading import Need, load_for
-from embed.recordings.audio import ClipError, Preprocessing, Recording
+from embed.recordings.audio import ClipError, Need, Preprocessing, Recording, load_for
 
 if TYPE_CHECKING:
     from embed.encoder import Encoder

@@ -10,24 +10,39 @@ if TYPE_CHECKING:
     from embed.recordings.clips import DataSet
 
 
+def table_of(dataset: DataSet) -> ClipTable:
+    """Turn clips into columns."""
+    from detect.fitting import ClipTable
+
+    columns = ("key", "machine_type", "machine_id", "split", "label", "domain", "group")
+    return ClipTable(**{name: tuple(getattr(c, name) for c in dataset.clips) for name in columns})
+
+
 def clip_table(dataset: DataSet) -> tuple[ClipTable, list[str]]:
     """Turn clips into columns, without the machines that nothing can be fitted to.
 
     Returns the reason for each such machine. Raises ValueError where no test clip is left.
     """
-    from detect.fitting import ClipTable
-
-    columns = ("key", "machine_type", "machine_id", "split", "label", "domain", "group")
-    every = ClipTable(**{name: tuple(getattr(c, name) for c in dataset.clips) for name in columns})
-    table, without_training = trained(every)
+    table, without_training = trained(table_of(dataset))
     if "test" not in table.split:
         reasons = [
             *without_training,
             *(f"{s.key!r} is left out: {s.reason}" for s in dataset.skipped),
         ]
         first = f"; {reasons[0]}" if reasons else ""
-        raise ValueError(f"{dataset.root} has no test clip to judge{first}")
+        raise ValueError(
+            f"{dataset.root} has no test clip to judge{first}; `learn` makes a model from normal "
+            "recordings alone"
+        )
     return table, without_training
+
+
+def training_only(dataset: DataSet) -> DataSet:
+    """Leave out all but normal training clips; ValueError where there is none."""
+    clips = tuple(c for c in dataset.clips if (c.split, c.label) == ("train", "normal"))
+    if not clips:
+        raise ValueError(f"{dataset.root} has no normal training recording")
+    return replace(dataset, clips=clips)
 
 
 def without(unit: FitUnit, keys: frozenset[str]) -> FitUnit:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import MISSING, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
@@ -24,7 +24,17 @@ from pipeline.exits import (
     version_here,
 )
 from pipeline.screen import messages, say
-from pipeline.settings import OUT, AnySettings, EmbedSettings, Settings, settings_of
+from pipeline.settings import (
+    OUT,
+    AnySettings,
+    CheckSettings,
+    EmbedFlags,
+    EmbedSettings,
+    LearnSettings,
+    OutputFlags,
+    Settings,
+    settings_of,
+)
 from pipeline.systems import SYSTEMS
 
 PROMISE = (
@@ -47,21 +57,21 @@ def with_flags(
             default=f.default if f.default is not MISSING else [],
             annotation=_option(hints[f.name]),
         )
-        for f in fields(kind)
+        for f in _flags_of(kind)
     ]
     config = option("--config", OUT, "config.toml of an earlier run; flags given here win.")
-    flags.append(
-        inspect.Parameter(
-            "config", keyword, default=None, annotation=Annotated[Path | None, config]
-        )
-    )
+    if issubclass(kind, EmbedFlags):
+        hint = Annotated[Path | None, config]
+        flags.append(inspect.Parameter("config", keyword, default=None, annotation=hint))
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
-        def parsed(context: typer.Context, config: Path | None, **values: Any) -> None:
+        def parsed(
+            context: typer.Context, config: Path | None = None, **values: Any
+        ) -> None:
             if context.invoked_subcommand is not None:
                 return
-            fields_here = {f.name: values.pop(f.name) for f in fields(kind)}
+            fields_here = {f.name: values.pop(f.name) for f in _flags_of(kind)}
             given = {k: v for k, v in fields_here.items() if _is_given(context, k)}
             command(settings_of(kind, given, config), **values)
 
@@ -77,6 +87,10 @@ def with_flags(
         return parsed
 
     return decorate
+
+
+def _flags_of(kind: type[OutputFlags]) -> list[Field[Any]]:
+    return [f for f in fields(kind) if f.name not in kind.not_flags]
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
@@ -142,7 +156,7 @@ def run(
     from pipeline.printing import print_job, print_registries
 
     if list_:
-        registries = {
+        registries: dict[str, Mapping[str, Any]] = {
             "encoders": ENCODERS,
             "poolings": POOLINGS,
             "detectors": DETECTORS,
@@ -170,15 +184,49 @@ def embed_command(settings: EmbedSettings) -> None:
     raise typer.Exit(FAILED if done.failed else CLIPS_LEFT_OUT if done.left_out else DONE)
 
 
+@app.command("learn")
+@with_flags(LearnSettings)
+@_resumable
+def learn_command(
+    settings: LearnSettings,
+    recordings: Annotated[
+        str,
+        typer.Argument(help="A folder per machine with normal recordings, or any other layout."),
+    ],
+) -> None:
+    """Learn how machines sound from normal recordings alone; then `check` judges new ones."""
+    from pipeline.learning import learn_model, recalibrate
+    from pipeline.printing import print_learned
+
+    settings = replace(settings, data=recordings)
+    learned = recalibrate(settings) if settings.recalibrate else learn_model(settings)
+    print_learned(learned, settings)
+    raise typer.Exit(FAILED if learned.failed else CLIPS_LEFT_OUT if learned.left_out else DONE)
+
+
+@app.command("check")
+@with_flags(CheckSettings)
+@_resumable
+def check_command(
+    settings: CheckSettings,
+    recordings: Annotated[
+        str, typer.Argument(help="A recording, a folder, a manifest, or - for standard input.")
+    ],
+) -> None:
+    """Judge new recordings by a model: normal, suspicious or anomalous, and why."""
+    from pipeline.verdicts import check_and_print
+
+    raise typer.Exit(check_and_print(recordings, settings))
+
+
 @app.command("evaluate")
 def evaluate_command(
     folder: Annotated[Path, typer.Argument(help="A folder of anomaly_score_*.csv files.")],
     json: Annotated[bool, option("--json", OUT, "Print results as JSON.")] = False,
 ) -> None:
     """Compute AUC and pAUC of the official DCASE score files of any system."""
-    from report.evaluation import evaluate_score_files
-
     from pipeline.printing import print_tables
+    from report.evaluation import evaluate_score_files
 
     rows, year = evaluate_score_files(folder)
     print_tables(rows, str(folder), year=year, as_json=json)

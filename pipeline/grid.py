@@ -77,10 +77,8 @@ def read_outcome(combination: Combination, path: Path) -> Outcome | None:
         return None
 
 
-def write_leaderboard(
-    folder: Path, data_name: str, outcomes: Sequence[Outcome]
-) -> list[dict[str, Any]]:
-    """Write a grid's leaderboard, and over several seeds their means; return its entries.
+def write_leaderboard(folder: Path, data_name: str, outcomes: Sequence[Outcome]) -> None:
+    """Write a grid's leaderboard, and over several seeds their means.
 
     The CSV comes last, and says that the grid is finished.
     """

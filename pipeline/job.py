@@ -89,7 +89,7 @@ def run_job(settings: Settings) -> Job:
         sources, without_vectors = _vectors(settings, dataset, imported, names, pairs, folder)
         finished = _finished(combinations, folder) if is_grid else {}
         wanted = [c for c in combinations if c.name not in finished]
-        outcomes = dict(finished)
+        outcomes: dict[str, Outcome] = dict(finished)
         judged = judge(
             settings, table, sources, wanted, weights, {**unusable, **without_vectors}, folder
         )

@@ -16,7 +16,7 @@ from ground.text import one_line
 from pipeline.clips import only, trained, without
 from pipeline.parts import devices_of
 from pipeline.plan import Combination, Member
-from pipeline.run_folder import RunFolder
+from pipeline.journal import Journal
 from pipeline.screen import messages, progress
 from pipeline.settings import Settings
 from pipeline.sources import Pair, Source
@@ -72,13 +72,15 @@ def judge(
     combinations: Sequence[Combination],
     weights: Mapping[str, str],
     unusable: Mapping[str, str],
-    folder: RunFolder,
+    journal: Journal,
+    *,
+    tested_only: bool = True,
 ) -> Iterator[tuple[Combination, Judged]]:
     """Fit and rate all members of all combinations; give each combination once it is done.
 
     A member that several combinations share is fitted once. `weights` are the paths of the
     networks that detectors hold; `unusable` has the reason for an encoder or a detector that
-    cannot be had.
+    cannot be had. Machines without test clips are left out if `tested_only`.
     """
     works: dict[tuple[Any, ...], _Work] = {}
     for combination in combinations:
@@ -86,8 +88,10 @@ def judge(
             for member in combination.members:
                 key = _key(combination, member)
                 if key not in works:
-                    works[key] = _work(settings, table, sources, combination, member, weights)
-    outliers = _outliers(list(works.values()), folder, quiet=settings.quiet)
+                    works[key] = _work(
+                        settings, table, sources, combination, member, weights, tested_only
+                    )
+    outliers = _outliers(list(works.values()), journal, quiet=settings.quiet)
     uses = Counter(_key(c, m) for c in combinations for m in c.members)
     results = _run(list(works.values()), settings)
     done: dict[tuple[Any, ...], MemberFits] = {}
@@ -143,6 +147,7 @@ def _work(
     combination: Combination,
     member: Member,
     weights: Mapping[str, str],
+    tested_only: bool,
 ) -> _Work:
     from detect.fitting import DetectorChoice, units
 
@@ -155,7 +160,7 @@ def _work(
         member=member,
         source=source,
         table=own,
-        units=units(own, fit_per),  # type: ignore[arg-type]
+        units=units(own, fit_per, tested_only=tested_only),  # type: ignore[arg-type]
         choice=DetectorChoice(
             name, {**handed, **dict(member.detector.options)}, combination.settings.scaler, device
         ),
@@ -200,9 +205,7 @@ def _in_order(
         yield task(tell=tell)
 
 
-def _attempt(
-    unit: FitUnit, work: _Work, tell: Callable[[str], None] | None = None
-) -> Fitted:
+def _attempt(unit: FitUnit, work: _Work, tell: Callable[[str], None] | None = None) -> Fitted:
     """Fit and rate a machine; a failure is its reason, so that the others go on.
 
     Clips whose rows in the cache are damaged are left out.
@@ -234,7 +237,7 @@ def _held_out(unit: FitUnit, work: _Work) -> OutOfFold | str:
 
 
 def _outliers(
-    works: Sequence[_Work], folder: RunFolder, *, quiet: bool
+    works: Sequence[_Work], journal: Journal, *, quiet: bool
 ) -> dict[Pair, list[TrainingOutlier]]:
     """Compare training clips with each other, since a fault among them spoils everything.
 
@@ -252,9 +255,9 @@ def _outliers(
             for unit in work.units:
                 found[pair] += training_outliers(unit, source.read)
         except Exception as error:  # the fits say what is wrong with the vectors
-            folder.log("training clips not compared", reason=one_line(error))
+            journal.log("training clips not compared", reason=one_line(error))
         for clip in found[pair]:
-            folder.log("training clip unlike the rest", **asdict(clip))
+            journal.log("training clip unlike the rest", **asdict(clip))
         if found[pair] and not quiet:
             clip = found[pair][0]
             messages.print(

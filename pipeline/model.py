@@ -207,11 +207,13 @@ def save_model(
     machines: Sequence[Fused],
     *,
     facts_of: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
+    data: Sequence[str] = (),
     keep_history: bool = False,
 ) -> Model:
     """Write a model; an earlier one at `path` stays until the new one is whole.
 
-    `facts_of` has what learning found, by machine type and ID. Raises OSError, and leaves an
+    `facts_of` has what learning found, by machine type and ID; `data` are the folders of the
+    recordings. Raises OSError, and leaves an
     earlier model as it was.
     """
     version = f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-{secrets.token_hex(3)}"
@@ -243,6 +245,7 @@ def save_model(
         "rule": combination.rule,
         "fit_per": combination.fit_per,
         "settings": as_config(combination.settings),
+        "data": list(data),
         "members": [asdict(member) for member in members],
         "machines": [asdict(entry) for entry in entries],
         "files": files,

@@ -11,13 +11,13 @@ from pipeline.model import ModelMember
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from embed.encoder import Encoder
+    from embed.pooling import Pooling
     from embed.recordings.dataset import DataSet
     from embed.recordings.preprocessing import Preprocessing
     from embed.recordings.streams import RawFormat
     from embed.recordings.windows import Window
-
-    from embed.encoder import Encoder
-    from embed.pooling import Pooling
 
 Rows = dict[int, "np.ndarray"]
 """The vector of one clip or window by the number of the member."""

@@ -36,7 +36,6 @@ def print_job(job: Job, settings: Settings) -> None:
 
 def _print_leaderboard(job: Job, settings: Settings) -> None:
     from report.leaderboard import over_seeds
-
     from report.tables import leaderboard_table
 
     entries: Sequence[Mapping[str, Any]] = job.entries

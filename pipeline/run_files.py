@@ -79,9 +79,8 @@ def _draw(
     left_out: Sequence[tuple[str, str]],
 ) -> None:
     """Write the page, and the figures of a single run."""
-    from report.machine_scores import machine_scores
-
     from report import figures, page
+    from report.machine_scores import machine_scores
 
     table = fits[0].table
     if not folder.is_part:  # the page has the same figures, and a grid would draw for minutes

@@ -13,14 +13,13 @@ from typing import Any
 
 from ground.files import write_whole
 from ground.registry import split_name
-from ground.text import visible
 from pipeline.exits import version_here
+from pipeline.journal import Journal
 from pipeline.parts import shares_of
-from pipeline.screen import say
 from pipeline.settings import EmbedSettings, Settings, as_config
 
 
-class RunFolder:
+class RunFolder(Journal):
     """Where a run leaves what it did; made when the first thing is written into it."""
 
     def __init__(
@@ -31,12 +30,12 @@ class RunFolder:
         *,
         is_part: bool = False,
     ) -> None:
+        super().__init__()
         self.path = path
         self.is_part = is_part
         """Whether it is the folder of one combination of a grid."""
         self.identity = identity
         """What an interrupted grid is recognised by; empty for anything else."""
-        self.left_out: list[tuple[str, str]] = []
         self._settings = settings
         self._is_made = is_part or path.is_dir()
 
@@ -103,12 +102,10 @@ class RunFolder:
         self._append("log.jsonl", {"time": time.time(), "event": event, **facts})
 
     def leave_out(self, key: str, reason: str) -> None:
-        """Note, and say once for each reason, that a clip is left out."""
-        if (key, reason) in self.left_out:
-            return
-        self.left_out.append((key, reason))
-        self._append("errors.jsonl", {"key": key, "reason": reason})
-        say("left out", f"{visible(repr(key))}: {reason}", "yellow")
+        """Note in errors.jsonl, and say once for each reason, that a clip is left out."""
+        if (key, reason) not in self.left_out:
+            self._append("errors.jsonl", {"key": key, "reason": reason})
+        super().leave_out(key, reason)
 
     def _append(self, name: str, facts: dict[str, Any]) -> None:
         path = self.make() / name

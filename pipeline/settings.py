@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
 from detect import DETECTORS
 from embed import ENCODERS
@@ -140,6 +140,9 @@ class OutputFlags:
         bool, Flag("--scores", OUT, "With --json, print the score of every clip too.")
     ] = False
 
+    not_flags: ClassVar[frozenset[str]] = frozenset()
+    """Settings that a command has no flag for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImportFlags:
@@ -235,14 +238,77 @@ class DetectFlags:
 class EmbedSettings(OutputFlags, EmbedFlags):
     """Every flag of `embed`."""
 
+    not_flags: ClassVar[frozenset[str]] = frozenset({"scores"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(OutputFlags, DetectFlags, ImportFlags, EmbedFlags):
     """Every flag of the whole job."""
 
 
-AnySettings = TypeVar("AnySettings", bound=EmbedSettings | Settings)
-PATHS = ("cache_dir", "out")
+@dataclass(frozen=True, kw_only=True)
+class LearnSettings(Settings):
+    """Every flag of `learn`: those of the whole job that make one model, and its own."""
+
+    model: Annotated[Path, Flag("--model -m", OUT, "Folder of the model.")] = Path("model")
+    window: Annotated[
+        float | None, Flag("--window", IN, "Cut long recordings into windows of so many seconds.")
+    ] = None
+    hop: Annotated[
+        float | None, Flag("--hop", IN, "Seconds from window to window; half a window by default.")
+    ] = None
+    add: Annotated[
+        bool, Flag("--add", OUT, "Add these recordings to those that --model was learned from.")
+    ] = False
+    recalibrate: Annotated[
+        bool,
+        Flag("--recalibrate", OUT, "Keep the detectors; new thresholds from these recordings."),
+    ] = False
+
+    not_flags: ClassVar[frozenset[str]] = frozenset(
+        {"data", "embeddings", "embeddings_key", "names_key", "match", "axes", "dequantise"}
+        | {"sweep", "seeds", "out", "scores"}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSettings(OutputFlags):
+    """Every flag of `check`."""
+
+    model: Annotated[Path, Flag("--model -m", IN, "Folder of a model, or of a run.")] = Path(
+        "model"
+    )
+    machine: Annotated[
+        str, Flag("--machine", IN, "Machine of the recordings, where no folder says it.")
+    ] = ""
+    window: Annotated[
+        float | None, Flag("--window", IN, "Cut long recordings into windows of so many seconds.")
+    ] = None
+    hop: Annotated[
+        float | None, Flag("--hop", IN, "Seconds from window to window; half a window by default.")
+    ] = None
+    raw: Annotated[
+        str, Flag("--raw", IN, "Standard input is raw samples, such as 16000:s16le:1.")
+    ] = ""
+    explain: Annotated[
+        bool, Flag("--explain", OUT, "Say why: bands, seconds, the nearest normal clip.")
+    ] = False
+    csv: Annotated[Path | None, Flag("--csv", OUT, "Write the verdicts to this CSV file.")] = None
+    page: Annotated[
+        Path | None, Flag("--page", OUT, "Write a page with the reasons as pictures.")
+    ] = None
+    device: Annotated[str, Flag("--device", HOW, "cpu, cuda or cuda:0.")] = "cpu"
+    workers: Annotated[int, Flag("--workers", HOW, "Decoding threads; 0: auto.", least=0)] = 0
+    offline: Annotated[bool, Flag("--offline", HOW, "Never use the network.")] = False
+    trust_classes: Annotated[
+        bool, Flag("--trust-classes", JUDGE, "Import the classes that a model names.")
+    ] = False
+
+    not_flags: ClassVar[frozenset[str]] = frozenset({"out", "scores"})
+
+
+AnySettings = TypeVar("AnySettings", bound=OutputFlags)
+PATHS = ("cache_dir", "out", "model", "csv", "page")
 
 
 def settings_of(
@@ -261,8 +327,10 @@ def settings_of(
         replaced = {"encoder", "pooling", "detector", "fuse", "fit_per", "set"}
         earlier = {k: v for k, v in earlier.items() if k not in replaced}
     options = [*earlier.get("set", ()), *given.get("set", ())]
-    values = {**earlier, **given, "set": list(dict.fromkeys(options))}
     names = {f.name for f in fields(kind)}
+    values = {**earlier, **given}
+    if "set" in names:
+        values["set"] = list(dict.fromkeys(options))
     _check_known(given, names, "")
     values = {
         name: Path(value) if name in PATHS and isinstance(value, str) else value

@@ -16,7 +16,7 @@ from ground.text import one_line
 from pipeline.exits import UsageError
 from pipeline.names import Choice
 from pipeline.parts import devices_of, encoder_class, encoder_of, pooling_of
-from pipeline.run_folder import RunFolder
+from pipeline.journal import Journal
 from pipeline.screen import messages, progress, say
 from pipeline.settings import EmbedSettings, Settings
 
@@ -144,7 +144,7 @@ def embed_all(
     settings: EmbedSettings | Settings,
     dataset: DataSet,
     pairs: Iterable[Pair],
-    folder: RunFolder,
+    journal: Journal,
 ) -> tuple[dict[Pair, Source], dict[str, str]]:
     """Compute the vectors that the cache lacks, in one pass over the clips.
 
@@ -160,7 +160,7 @@ def embed_all(
         if len(by_encoder) == 1:
             raise error
         unusable[encoder.name] = one_line(error)
-        folder.log("encoder failed", encoder=encoder.name, reason=unusable[encoder.name])
+        journal.log("encoder failed", encoder=encoder.name, reason=unusable[encoder.name])
         say("failed", f"{encoder}: {unusable[encoder.name]}", "red")
 
     preprocessing = preprocessing_of(settings)
@@ -174,7 +174,7 @@ def embed_all(
         stores = [store for encoding in encodings for store in encoding.stores.values()]
         for store in sorted(stores, key=lambda store: store.path):
             locks.enter_context(store.lock(tell=messages.print))
-        errors = _fill(settings, dataset, encodings, preprocessing, folder)
+        errors = _fill(settings, dataset, encodings, preprocessing, journal)
         sources: dict[Pair, Source] = {}
         keys = frozenset(clip.key for clip in dataset.clips)
         for encoding in encodings:
@@ -241,7 +241,7 @@ def _fill(
     dataset: DataSet,
     encodings: Sequence[_Encoding],
     preprocessing: Preprocessing,
-    folder: RunFolder,
+    journal: Journal,
 ) -> dict[Choice, Exception]:
     """Embed the clips that some store lacks; return the errors by encoder."""
     from embed.embedding import Task, embed_clips
@@ -270,7 +270,7 @@ def _fill(
             if not waiting[key]:
                 advance()
 
-        tasks = [_task(Task, *each, folder, on_done) for each in work]
+        tasks = [_task(Task, *each, journal, on_done) for each in work]
         errors = embed_clips(
             tasks,
             preprocessing,
@@ -280,7 +280,7 @@ def _fill(
         )
     for encoding, missing in work:
         n_left_out = len(encoding.left_out)
-        folder.log(
+        journal.log(
             "embedded",
             encoder=encoding.choice.name,
             computed=len(frozenset().union(*missing)) - n_left_out,
@@ -293,7 +293,7 @@ def _task(
     kind: type[Task],
     encoding: _Encoding,
     missing: Sequence[frozenset[str]],
-    folder: RunFolder,
+    journal: Journal,
     on_done: Callable[[str], None],
 ) -> Task:
     """Keep an encoder's rows in its stores, and note the clips that it cannot use."""
@@ -313,7 +313,7 @@ def _task(
 
     def on_bad_clip(key: str, reason: str) -> None:
         encoding.left_out.add(key)
-        folder.leave_out(key, reason)
+        journal.leave_out(key, reason)
         on_done(key)
 
     return kind(
@@ -321,7 +321,7 @@ def _task(
         poolings=encoding.poolings,
         write=write,
         on_bad_clip=on_bad_clip,
-        on_note=lambda key, note: folder.log("remark", key=key, note=note),
+        on_note=lambda key, note: journal.log("remark", key=key, note=note),
         keys=frozenset().union(*missing),
     )
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from embed.recordings.decoding import opened
 from embed.recordings.preprocessing import Preprocessing, Waveform, lengthen, preprocess
 from embed.recordings.sound import Sound, channel_of, resampled
 
-__all__ = ["ClipError", "Preprocessing", "Recording", "Waveform", "load_recording"]
+__all__ = ["ClipError", "Preprocessing", "Recording", "Waveform", "load_for", "load_recording"]
 
 LONGEST_S = 600.0
 LARGEST_BYTES = 2**28
@@ -43,20 +43,63 @@ class Recording:
     """How the clip was altered to be usable, or nothing."""
 
 
+class Need(NamedTuple):
+    """What an encoder takes: waveforms at a sample rate in Hz, of at least so many samples."""
+
+    sample_rate: int
+    min_samples: int
+
+
 def load_recording(
     path: Path, sample_rate: int, min_samples: int, preprocessing: Preprocessing
 ) -> Recording:
     """Read one file as mono float32 at `sample_rate`; whatever is wrong with it is a ClipError."""
-    content, about = _read_once(path)
-    with opened(io.BytesIO(content), path.name) as sound:
-        _check_length(sound.n_frames or 0, sound)
-        blocks = _bounded(channel_of(sound, preprocessing.channel), sound)
-        waveform = np.concatenate([*resampled(blocks, sound.sample_rate, sample_rate)])
-    waveform, note = lengthen(
-        preprocess(waveform, preprocessing), sample_rate, min_samples, preprocessing.short
-    )
+    (recording,) = load_for(path, [Need(sample_rate, min_samples)], preprocessing)
+    if isinstance(recording, ClipError):
+        raise recording
+    return recording
+
+
+def load_for(
+    path: Path, needs: Sequence[Need], preprocessing: Preprocessing
+) -> list[Recording | ClipError]:
+    """Read one file for several encoders: each gets its recording, or the error that it has.
+
+    The file is read and decoded once, and resampled and prepared once per sample rate. What is
+    wrong with the file is everybody's error; a clip that is too short, only that of who needs more.
+    """
+    try:
+        content, about = _read_once(path)
+        with opened(io.BytesIO(content), path.name) as sound:
+            _check_length(sound.n_frames or 0, sound)
+            blocks = [*_bounded(channel_of(sound, preprocessing.channel), sound)]
+        waveforms = {
+            rate: preprocess(
+                np.concatenate([*resampled(iter(blocks), sound.sample_rate, rate)]), preprocessing
+            )
+            for rate in {need.sample_rate for need in needs}
+        }
+    except ClipError as error:
+        return [error] * len(needs)
     size, mtime_ns = file_stats_of(about)
-    return Recording(waveform, size, mtime_ns, hashlib.sha256(content).hexdigest(), note)
+    sha256 = hashlib.sha256(content).hexdigest()
+    recordings: list[Recording | ClipError] = []
+    for rate, min_samples in needs:
+        try:
+            waveform, note = lengthen(waveforms[rate], rate, min_samples, preprocessing.short)
+            recordings.append(Recording(waveform, size, mtime_ns, sha256, note))
+        except ClipError as error:
+            recordings.append(error)
+    return recordings
+
+
+def seconds_of(path: Path) -> float:
+    """Read from its header how long a recording is; 0 where the header does not tell."""
+    try:
+        with path.open("rb") as file, opened(file, path.name) as sound:
+            return (sound.n_frames or 0) / sound.sample_rate
+    except (OSError, ClipError):
+        return 0.0
 
 
 def _read_once(path: Path) -> tuple[bytes, os.stat_result]:
