@@ -24,7 +24,7 @@ from pipeline.sources import Source
 
 if TYPE_CHECKING:
     from detect.fitting import ClipTable, DetectorChoice, FitPer, FitUnit, Scores
-    from detect.training_clips import UnlikeClip
+    from detect.training_clips import TrainingOutlier
     from embed.recordings.clips import DataSet
 
 
@@ -34,16 +34,16 @@ def conclude(
     work: Work,
     fitted: Sequence[Scores | str],
     folder: RunFolder,
-    unlike: Sequence[UnlikeClip],
+    unlike: Sequence[TrainingOutlier],
     left_out: Sequence[tuple[str, str]],
 ) -> Outcome:
     """Compare a combination's scores with the labels and write its files.
 
     Files that cannot be made are its reason, beside the figures, so that the others go on.
     """
-    from detect.decisions import decisions
     from detect.detector import last_step
     from detect.results import results
+    from detect.thresholds import rates_at_boundary
 
     combination, table = work.combination, work.table
     reasons = [*work.untrained, *(each for each in fitted if isinstance(each, str))]
@@ -56,13 +56,13 @@ def conclude(
     outcome = Outcome(combination)
     try:
         fit_per = fit_per_of(settings, combination.detector)
-        rows = results(table, scores, fit_per, dataset.year, seed=settings.seed)
+        rows = results(table, scores, fit_per, dataset.year)
         rated_by = (getattr(last_step(each.detector), "warning", "") for each in scores)
         outcome = Outcome(
             combination,
             rows,
             "; ".join(reasons),
-            decisions(table, scores),
+            rates_at_boundary(table, scores),
             "; ".join(dict.fromkeys(filter(None, [work.source.warning, *rated_by]))),
         )
         errors = [*left_out, *(("fit", reason) for reason in reasons)]
@@ -82,7 +82,7 @@ def _write(
     scores: Sequence[Scores],
     outcome: Outcome,
     folder: RunFolder,
-    unlike: Sequence[UnlikeClip],
+    unlike: Sequence[TrainingOutlier],
     errors: Sequence[tuple[str, str]],
 ) -> None:
     """Write the files of a combination; results.json comes last, and says that all are there."""
@@ -267,16 +267,20 @@ def fit_per_of(settings: Settings, detector: str) -> FitPer:
 
 def _unlike_the_rest(
     settings: Settings, work: Sequence[Work], folder: RunFolder
-) -> dict[tuple[str, str], list[UnlikeClip]]:
+) -> dict[tuple[str, str], list[TrainingOutlier]]:
     """Compare training clips with each other, since a fault among them spoils everything."""
-    from detect.training_clips import unlike_the_rest
+    from detect.training_clips import training_outliers
 
-    found: dict[tuple[str, str], list[UnlikeClip]] = {}
+    found: dict[tuple[str, str], list[TrainingOutlier]] = {}
     for each in work:
         source = each.source
         if (source.encoder, source.pooling) in found:
             continue
-        clips = [clip for unit in each.units for clip in unlike_the_rest(unit, source.read)]
+        try:
+            clips = [clip for unit in each.units for clip in training_outliers(unit, source.read)]
+        except Exception as error:  # this remark is worth less than the fits
+            folder.log("training clips not compared", reason=str(error))
+            clips = []
         found[source.encoder, source.pooling] = clips
         for clip in clips:
             folder.log("training clip unlike the rest", **asdict(clip))

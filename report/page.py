@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from detect.fitting import ClipTable, Scores
 from detect.results import Result
-from detect.training_clips import UnlikeClip
+from detect.training_clips import TrainingOutlier
 from report.figures import KINDS, MachineScores, machine_scores, worst_first
 from report.tables import ranked, write_whole
 
@@ -43,7 +43,7 @@ class Run:
     facts: Mapping[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     errors: Sequence[tuple[str, str]] = ()
-    unlike: Sequence[UnlikeClip] = ()
+    unlike: Sequence[TrainingOutlier] = ()
     data_root: Path | None = None
 
 

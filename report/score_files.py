@@ -25,9 +25,7 @@ CLIP = re.compile(
 )
 
 
-def evaluate_score_files(
-    folder: Path, n_bootstrap: int = 1000, seed: int = 0
-) -> tuple[list[Result], int]:
+def evaluate_score_files(folder: Path) -> tuple[list[Result], int]:
     """Compute AUC and pAUC per machine ID, means and pooled, from `anomaly_score_*.csv`.
 
     Returns them with the DCASE year whose rules apply: 2021 for a file per domain, 2022 (2023
@@ -78,7 +76,7 @@ def evaluate_score_files(
         year = 2023 if set(ids) == {"section_00"} else 2022
     else:
         year = 2020
-    return results(table, fitted, year=year, n_bootstrap=n_bootstrap, seed=seed), year
+    return results(table, fitted, year=year), year
 
 
 def read_score_file(path: Path) -> tuple[list[str], Array]:
