@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import compress
 from typing import Any, Literal
 
 import numpy as np
@@ -258,37 +257,3 @@ def _in_parts(
 
 def _rate(detector: Detector, name: str, X: NDArray[Any], ids: Sequence[str]) -> Array:
     return anomaly_scores(detector, X, ids if facts_of(name).needs_ids else None)
-
-
-def out_of_fold(
-    unit: FitUnit, read: Read, choice: DetectorChoice, *, n_folds: int = 5, seed: int = 0
-) -> Array:
-    """Rate every training clip by a model that has not seen it, nor another clip of its group."""
-    groups = [group or key for group, key in zip(unit.train_groups, unit.train_keys, strict=True)]
-    names = sorted(set(groups))
-    n_folds = min(n_folds, len(names))
-    if n_folds < 2:
-        raise ValueError(
-            f"{unit.name} has {len(names)} training recordings; out-of-fold scores need 2"
-        )
-    order = np.random.default_rng(seed).permutation(len(names))
-    fold_of = {names[j]: int(i % n_folds) for i, j in enumerate(order)}
-    folds = np.array([fold_of[group] for group in groups])
-    scores = np.empty(len(folds))
-    for number in range(n_folds):
-        kept, left = folds != number, np.flatnonzero(folds == number)
-        part = FitUnit(
-            unit.machine_type,
-            unit.machine_id,
-            tuple(compress(unit.train_keys, kept)),
-            tuple(compress(unit.train_ids, kept)),
-            (),
-            (),
-            tuple(compress(unit.train_groups, kept)),
-        )
-        detector = fit(part, read, choice, seed)
-        keys = [unit.train_keys[i] for i in left]
-        ids = [unit.train_ids[i] for i in left]
-        X = read_for(choice.name, keys, read)
-        scores[left] = _rate(detector, choice.name, X, ids)
-    return scores

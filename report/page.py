@@ -24,7 +24,7 @@ from report.machine_scores import DRAWN_AT_MOST, MachineScores, machine_scores, 
 from report.templates import render
 
 if TYPE_CHECKING:
-    from detect.training_clips import UnlikeClip
+    from detect.training_clips import TrainingOutlier
 
 CLIPS_LISTED = 10
 """Clips per machine."""
@@ -46,7 +46,7 @@ class Run:
     warnings: Sequence[str] = ()
     errors: Sequence[tuple[str, str]] = ()
     """Clips that were left out, each with the reason."""
-    unlike: Sequence[UnlikeClip] = ()
+    unlike: Sequence[TrainingOutlier] = ()
     data_root: Path | None = None
     """Where the recordings are, so that clips lead to them."""
 

@@ -13,7 +13,7 @@ import pytest
 from detect.detectors.training import Epoch
 from detect.fitting import ClipTable, DetectorChoice, fit_and_score, units
 from detect.results import results
-from detect.training_clips import UnlikeClip
+from detect.training_clips import TrainingOutlier
 from report.figures import DRAWN_AT_MOST, draw_roc, draw_scores, machine_scores
 from report.page import CLIPS_LISTED, Run, write_leaderboard, write_report
 from report.tables import leaderboard_entry, write_results
@@ -76,7 +76,7 @@ def make_run(n_machines=2, *, labels=("normal", "anomalous"), machine_type="fan"
             "title": "logmel mahalanobis",
             "table": table,
             "scores": scores,
-            "results": results(table, scores, n_bootstrap=20),
+            "results": results(table, scores),
             **more,
         }
     )
@@ -193,7 +193,7 @@ def test_without_both_classes_there_are_scores_and_the_reason_for_no_auc(tmp_pat
 
 def test_an_odd_training_clip_is_pointed_out(tmp_path):
     key = "fan/train/normal_id_00_00000007.wav"
-    unlike = [UnlikeClip(key, "fan id_00", 12.34, "fan/train/normal_id_00_00000001.wav")]
+    unlike = [TrainingOutlier(key, "fan id_00", 12.34, "fan/train/normal_id_00_00000001.wav")]
 
     pages = [
         "".join(written(tmp_path, make_run(1, unlike=clips)[0]).text) for clips in (unlike, [])
@@ -238,7 +238,7 @@ def test_very_many_machines_stay_one_readable_page(tmp_path):
 def test_equal_scores_are_drawn(tmp_path):
     run, *_ = make_run(1)
     flat = [type(s)(s.unit, np.zeros(len(s.scores)), s.detector, 0.0) for s in run.scores]
-    run, *_ = make_run(1, scores=flat, results=results(run.table, flat, n_bootstrap=5))
+    run, *_ = make_run(1, scores=flat, results=results(run.table, flat))
 
     machines = machine_scores(run.table, run.scores, run.results)
     written(tmp_path, run)

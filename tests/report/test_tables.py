@@ -280,3 +280,35 @@ def test_a_broken_score_file_is_named_with_its_line(content, message, tmp_path):
 def test_a_folder_without_score_files_is_refused(tmp_path):
     with pytest.raises(ValueError, match="has no anomaly_score_<machine_type>_<machine_id>"):
         evaluate_score_files(tmp_path)
+
+
+def test_seeds_are_merged_to_mean_and_spread():
+    entries = [
+        {"encoder": "logmel", "detector": "mlp", "seed": str(seed), "auc_mean": auc}
+        for seed, auc in enumerate([0.8, 0.9, 1.0])
+    ]
+
+    (merged,) = report.over_seeds(entries)
+
+    assert merged["seeds"] == "3"
+    assert merged["auc_mean"] == pytest.approx(0.9)
+    assert merged["auc_spread"] == pytest.approx(0.1)
+    assert "seed" not in merged
+    assert [c.header for c in report.leaderboard_table([merged]).columns][:4] == [
+        "encoder",
+        "detector",
+        "seeds",
+        "AUC mean",
+    ]
+
+
+def test_a_failed_seed_keeps_its_reason():
+    entries = [
+        {"encoder": "logmel", "seed": "0", "auc_mean": 0.8},
+        {"encoder": "logmel", "seed": "1", "auc_mean": None, "error": "diverged"},
+    ]
+
+    (merged,) = report.over_seeds(entries)
+
+    assert merged["error"] == "diverged"
+    assert (merged["auc_mean"], merged["seeds"]) == (0.8, "1")
