@@ -177,8 +177,10 @@ def _embed(
             warning=encoders[0].warning,
         )
     with ExitStack() as locks:
+        is_locked = {}  # a complete cache on a read-only disk is read without a lock
         for store in sorted(stores.values(), key=lambda store: store.path):
-            locks.enter_context(store.lock(tell=messages.print))
+            lock = store.lock(tell=messages.print, reading=True)
+            is_locked[store.path] = locks.enter_context(lock)
         sha256_of = partial(_sha256, dataset)
         missing = [frozenset(store.missing(contents, sha256_of)) for store in stores.values()]
         todo = [clip.key for clip in dataset.clips if any(clip.key in m for m in missing)]
@@ -191,7 +193,8 @@ def _embed(
             n = len(dataset.clips)
             messages.print(f"{name}: all {n} clips are in the cache, nothing to embed")
         for store in stores.values():
-            store.merge()
+            if is_locked[store.path]:
+                store.merge()
     folder.log("embedded", encoder=name, computed=len(todo) - len(left_out), left_out=len(left_out))
     keys = frozenset(clip.key for clip in dataset.clips) - left_out
     return [
