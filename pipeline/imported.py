@@ -73,7 +73,7 @@ class Import:
 def import_embeddings(settings: Settings) -> Import:
     """Keep the embeddings of another tool in the cache, and say what was recognised."""
     from cache.foreign import import_to_store
-    from cache.foreign_reader import Choices
+    from cache.foreign_layouts import Choices
 
     path = Path(settings.embeddings)
     if not path.exists():

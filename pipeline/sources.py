@@ -172,8 +172,10 @@ def embed_all(
             give_up(encoder, error)
     with ExitStack() as locks:
         stores = [store for encoding in encodings for store in encoding.stores.values()]
+        is_locked = {}  # a complete cache on a read-only disk is read without a lock
         for store in sorted(stores, key=lambda store: store.path):
-            locks.enter_context(store.lock(tell=messages.print))
+            lock = store.lock(tell=messages.print, reading=True)
+            is_locked[store.path] = locks.enter_context(lock)
         errors = _fill(settings, dataset, encodings, preprocessing, journal)
         sources: dict[Pair, Source] = {}
         keys = frozenset(clip.key for clip in dataset.clips)
@@ -182,7 +184,8 @@ def embed_all(
                 if encoding.choice in errors:
                     raise errors[encoding.choice]
                 for pooling, store in encoding.stores.items():
-                    store.merge()
+                    if is_locked[store.path]:
+                        store.merge()
                     sources[encoding.choice, pooling] = encoding.source(pooling, keys)
             except (OSError, ValueError) as error:
                 give_up(encoding.choice, error)

@@ -3,14 +3,14 @@
 import hashlib
 from pathlib import Path
 
-from cache.format import Content
+from cache.format import Provenance
 from cache.store import EmbeddingStore
 
 KEYS = [f"fan/train/normal_id_00_{i:08d}.wav" for i in range(30)]
 
 
-def content(key: str, version: int = 0) -> Content:
-    return len(key), 1000 + version, sha256_of(f"{key}{version or ''}")
+def content(key: str, version: int = 0) -> Provenance:
+    return Provenance(len(key), 1000 + version, sha256_of(f"{key}{version or ''}"))
 
 
 def sha256_of(key: str) -> str:

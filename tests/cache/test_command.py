@@ -132,7 +132,7 @@ def test_repair_removes_the_wrong_rows_alone_and_they_are_missing_again(cache, s
         file["embeddings"][5, 0] += 1e-3
         file["embeddings"][6] = np.nan
         file["filenames"][7] = "other.wav"
-    with pytest.raises(OSError, match=r"is damaged .* verify .*--repair"):
+    with pytest.raises(OSError, match=r"are damaged .* verify .*--repair"):
         store.read(KEYS[:7])
 
     repaired = cache("verify", store.path, "--repair", "--json")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cache.foreign import import_to_store, read_import
-from cache.foreign_reader import Choices
+from cache.foreign_layouts import Choices
 from cache.matching import match
 
 NAMES = [f"fan/train/normal_id_00_{i:08d}.wav" for i in range(6)]
@@ -53,7 +53,7 @@ def test_real_file_of_each_layout_gives_the_same_vectors(shared_data, tmp_path, 
     assert np.allclose(rows, [known[key] for key in keys], atol=1e-2 if report.frames else 0)
     assert (report.rows, report.placeholders, report.zero) == (40, 2 if "desed" in name else 0, 0)
     assert (matching.unmatched_names, matching.unmatched_keys) == ((), ())
-    assert store.identity.source == report.source
+    assert store.header.source == report.source
     assert report.source.startswith("import:")
 
 

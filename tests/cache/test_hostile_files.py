@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from cache.foreign import read_import
-from cache.foreign_reader import Choices
+from cache.foreign_layouts import Choices
 
 ROOT = Path(__file__).resolve().parents[2]
 

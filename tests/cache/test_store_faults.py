@@ -86,7 +86,7 @@ def say(capsys: pytest.CaptureFixture[str], counts: dict[str, int]) -> None:
 def check(directory: Path, acknowledged: dict[str, int]) -> None:
     """Every acknowledged row is there, and every row is the right one for its content."""
     store = open_store(directory)
-    contents = store.contents()
+    contents = store.provenance()
     rows = store.read(list(contents))
     assert set(acknowledged) <= set(contents)
     for (key, (size, mtime, sha256)), row in zip(contents.items(), rows, strict=True):
@@ -214,7 +214,7 @@ def test_cache_folder_that_is_a_file_is_named(tmp_path):
     (tmp_path / "cache").write_text("not a folder")
 
     with (
-        pytest.raises(OSError, match="a file is where the cache folder should be"),
+        pytest.raises(OSError, match="a file is where the folder should be"),
         open_store(tmp_path / "cache").lock(),
     ):
         pass
