@@ -14,19 +14,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detect.fusion import fuse
-    from detect.thresholds import p_values, threshold_of
-    from pipeline.checking import check
-    from pipeline.learning import learn
-    from pipeline.model import load_model
-
     from cache.store import EmbeddingStore
     from detect import DETECTORS, make_detector
     from detect.detector import anomaly_scores
+    from detect.fusion import fuse
     from detect.metrics import auc, pauc
+    from detect.thresholds import p_values, threshold_of
     from embed import ENCODERS, POOLINGS, make_encoder, make_pooling
     from embed.recordings.clips import find_clips
+    from pipeline.checking import check
     from pipeline.job import run
+    from pipeline.learning import learn
+    from pipeline.model import load_model
     from pipeline.run_files import load_run
 
 _PLACES = {

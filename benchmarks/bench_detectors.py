@@ -20,6 +20,7 @@ from time import perf_counter, process_time
 
 import numpy as np
 import torch
+from detect.detectors.ensemble import fit_together
 from joblib import Parallel, delayed
 from rich.console import Console
 from rich.table import Table
@@ -33,7 +34,6 @@ from torch import nn
 from detect.detectors import networks
 from detect.detectors.autoencoder import Autoencoder
 from detect.detectors.distance import KNN, Mahalanobis
-from detect.detectors.ensemble import fit_together
 from detect.detectors.mixture import GMM
 from detect.detectors.ocsvm import OneClassSVM
 from detect.fitting import DetectorChoice, FitUnit, fit_and_score

@@ -97,9 +97,7 @@ class Scores:
     warnings: tuple[str, ...] = ()
 
 
-def units(
-    table: ClipTable, fit_per: FitPer = "id", *, tested_only: bool = True
-) -> list[FitUnit]:
+def units(table: ClipTable, fit_per: FitPer = "id", *, tested_only: bool = True) -> list[FitUnit]:
     """List what is fitted on its own; test clips of a machine without training clips are refused.
 
     Machines without test clips are left out if `tested_only`.

@@ -12,7 +12,7 @@ import copy
 import hashlib
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +60,24 @@ def save_detector(detector: Detector, path: Path) -> list[Path]:
     return written
 
 
-def load_detector(path: Path, weights_of: Callable[[str], str] | None = None) -> Detector:
+def load_detector(
+    path: Path,
+    weights_of: Callable[[str], str] | None = None,
+    trusted_classes: Collection[str] = (),
+) -> Detector:
     """Read what `save_detector` wrote to `path`.
 
     `weights_of` takes the sha256 of a published network's weights and returns the folder that
     holds them, or "" where it has none; then they are looked for where they were when the
-    detector was fitted. Raises OSError where a file is missing and ValueError, in one line, for a
-    damaged file, a type from elsewhere, another format, or weights that are not found.
+    detector was fitted. `trusted_classes` are classes from outside, as `package.module:Class`,
+    that the caller trusts: opening a file that names one imports its module. Raises OSError where
+    a file is missing, and ValueError, in one line, for a damaged file, a type from elsewhere,
+    another format, or weights that are not found.
     """
     file = _beside(path, "skops")
     content = file.read_bytes()
     try:
-        saved = _opened(content)
+        saved = _opened(content, {name.replace(":", ".") for name in trusted_classes})
         detector = saved["detector"]
         last = last_step(detector)
         if saved["weights"]:
@@ -93,7 +99,7 @@ def load_detector(path: Path, weights_of: Callable[[str], str] | None = None) ->
     return detector  # type: ignore[no-any-return]
 
 
-def _opened(content: bytes) -> dict[str, Any]:
+def _opened(content: bytes, trusted: Collection[str]) -> dict[str, Any]:
     """Check a .skops file's types and format before and after reading it."""
     from skops import io as skops
 
@@ -101,7 +107,7 @@ def _opened(content: bytes) -> dict[str, Any]:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise ValueError("it is compressed, and ours are not")
     types = skops.get_untrusted_types(data=content)
-    if strangers := [name for name in types if name not in TRUSTED]:
+    if strangers := [name for name in types if name not in TRUSTED.union(trusted)]:
         raise ValueError(f"it is no detector of ours: it holds {', '.join(strangers[:3])}")
     saved = skops.loads(content, trusted=types)
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:

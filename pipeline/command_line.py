@@ -66,9 +66,7 @@ def with_flags(
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
-        def parsed(
-            context: typer.Context, config: Path | None = None, **values: Any
-        ) -> None:
+        def parsed(context: typer.Context, config: Path | None = None, **values: Any) -> None:
             if context.invoked_subcommand is not None:
                 return
             fields_here = {f.name: values.pop(f.name) for f in _flags_of(kind)}

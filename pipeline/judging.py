@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from detect import facts_of
 from ground.text import one_line
 from pipeline.clips import only, trained, without
+from pipeline.journal import Journal
 from pipeline.parts import devices_of
 from pipeline.plan import Combination, Member
-from pipeline.journal import Journal
 from pipeline.screen import messages, progress
 from pipeline.settings import Settings
 from pipeline.sources import Pair, Source
 
 if TYPE_CHECKING:
-    from detect.out_of_fold import OutOfFold
-
     from detect.fitting import ClipTable, DetectorChoice, FitUnit, Scores
+    from detect.out_of_fold import OutOfFold
     from detect.training_clips import TrainingOutlier
 
 SECONDS_ALONE = 3.0

@@ -197,7 +197,10 @@ def facts_of_machines(
             group or key for key, group in zip(unit.train_keys, unit.train_groups, strict=True)
         }
         outliers = [
-            outlier.key for fit in fits[:1] for outlier in fit.outliers if outlier.machine == unit.name
+            outlier.key
+            for fit in fits[:1]
+            for outlier in fit.outliers
+            if outlier.machine == unit.name
         ]
         found[unit.machine_type, unit.machine_id] = {
             "recordings": len(recordings),
@@ -236,5 +239,7 @@ def _seconds(datasets: Sequence[DataSet]) -> dict[str, float]:
     from embed.recordings.audio import seconds_of
 
     return {
-        clip.key: seconds_of(dataset.path(clip.key)) for dataset in datasets for clip in dataset.clips
+        clip.key: seconds_of(dataset.path(clip.key))
+        for dataset in datasets
+        for clip in dataset.clips
     }

@@ -34,9 +34,9 @@ from pipeline.settings import as_config
 
 if TYPE_CHECKING:
     import numpy as np
-    from detect.out_of_fold import OutOfFold
 
     from detect.detector import Detector
+    from detect.out_of_fold import OutOfFold
 
 FORMAT = 1
 """Version of the layout above."""
@@ -142,7 +142,6 @@ class Model:
     def load(self, machine: ModelMachine, *, trust_classes: bool = False) -> LoadedMachine:
         """Read a machine's detectors; ValueError for a file that is not the one that was saved."""
         from detect.out_of_fold import OutOfFold
-
         from detect.saving import load_detector
 
         folder = self.path / machine.folder

@@ -14,9 +14,9 @@ from ground.files import sha256_of
 from ground.registry import split_name
 from ground.text import one_line
 from pipeline.exits import UsageError
+from pipeline.journal import Journal
 from pipeline.names import Choice
 from pipeline.parts import devices_of, encoder_class, encoder_of, pooling_of
-from pipeline.journal import Journal
 from pipeline.screen import messages, progress, say
 from pipeline.settings import EmbedSettings, Settings
 

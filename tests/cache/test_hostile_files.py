@@ -282,7 +282,7 @@ def check_mutations(sources: list[Path], n: int, folder: Path, capsys) -> None:
             total[what] = max(total.get(what, 0), count) if most else total.get(what, 0) + count
 
     with capsys.disabled():
-        print("\nmutations:", ", ".join(f"{k} {v:.4g}" for k, v in total.items()))  # noqa: T201
+        print("\nmutations:", ", ".join(f"{k} {v:.4g}" for k, v in total.items()))
     assert total["slowest_s"] < 10
     assert total["most_mb"] < 500
     assert total["refused"] > 0

@@ -80,7 +80,7 @@ def listen(
 
 def say(capsys: pytest.CaptureFixture[str], counts: dict[str, int]) -> None:
     with capsys.disabled():
-        print("\nkill -9:", ", ".join(f"{n} {what}" for what, n in counts.items()))  # noqa: T201
+        print("\nkill -9:", ", ".join(f"{n} {what}" for what, n in counts.items()))
 
 
 def check(directory: Path, acknowledged: dict[str, int]) -> None:

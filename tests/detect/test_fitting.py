@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from fitted_units import COLUMNS, SHAPES, Embeddings, quick, table
 
-from detect import DETECTORS
+from detect import DETECTORS, facts_of
 from detect.detector import last_step
 from detect.fitting import (
     ClipTable,
     DetectorChoice,
     fit_and_score,
-    fit_and_score_together,
     units,
 )
 
@@ -33,8 +32,8 @@ def by_key(scored):
 
 @pytest.fixture(params=DETECTORS)
 def detector(request):
-    choice, row = quick(request.param)
-    return choice, SHAPES[row.takes], "type" if row.needs_ids else "id"
+    choice, facts = quick(request.param)
+    return choice, SHAPES[facts.takes], "type" if facts.needs_ids else "id"
 
 
 def test_swapping_the_labels_of_all_test_clips_moves_no_score(detector):
@@ -78,46 +77,35 @@ def test_the_order_of_the_table_moves_no_score(detector, rng):
     np.testing.assert_allclose([other[k] for k in one], list(one.values()), rtol=1e-5)
 
 
-def test_networks_hear_of_their_device_and_tell_of_their_epochs(detector):
+def test_networks_take_the_device_and_report_every_epoch(detector):
     choice, shape, fit_per = detector
     (unit, *_) = units(table(), fit_per)
-    told = []
+    lines = []
 
-    scored = fit_and_score(unit, Embeddings(shape), replace(choice, device="cpu"), tell=told.append)
+    scored = fit_and_score(
+        unit, Embeddings(shape), replace(choice, device="cpu"), tell=lines.append
+    )
 
     last = last_step(scored.detector)
-    assert hasattr(last, "device") == hasattr(last, "on_epoch")
+    assert hasattr(last, "device") == facts_of(choice.name).trains_network
     assert getattr(last, "device", "cpu") == "cpu"
-    assert len(told) == len(scored.history)
-    for line, epoch in zip(told, scored.history, strict=True):
+    assert len(lines) == len(scored.history)
+    for line, epoch in zip(lines, scored.history, strict=True):
         loss = f"loss {epoch.held_out_loss:.3g}"
         assert line == f"{unit.name}: epoch {epoch.number} of {last.epochs}, {loss}"
     assert getattr(last, "on_epoch", None) is None
 
 
-def test_machines_fitted_together_tell_of_their_epochs_and_keep_their_warnings(monkeypatch):
-    from detect.detectors import ensemble
-
-    def fit_together(networks, clips):
-        warnings.warn("the fan is odd", stacklevel=1)
-        really(networks, clips)
+def test_warnings_of_fitting_and_rating_are_kept_once_each():
+    (unit, *_) = units(table())
 
     def read(keys):
-        if "/test/" in keys[0]:
-            warnings.warn(f"{keys[0]} is odd", stacklevel=1)
+        warnings.warn(f"{keys[0].split('/')[1]} is odd", stacklevel=1)
         return Embeddings()(keys)
 
-    really = ensemble.fit_together
-    monkeypatch.setattr(ensemble, "fit_together", fit_together)
-    many, told = units(table()), []
+    scored = fit_and_score(unit, read, DetectorChoice("mlp", {"epochs": 2}))
 
-    both = fit_and_score_together(many, read, DetectorChoice("mlp", {"epochs": 2}), 0, told.append)
-
-    for scored, unit in zip(both, many, strict=True):
-        assert scored.warnings == (f"{unit.test_keys[0]} is odd", "the fan is odd")
-        assert last_step(scored.detector).on_epoch is None
-    assert len(told) == 4
-    assert told[0].startswith("slider id_00 and 1 more: epoch 1 of 2, loss ")
+    assert scored.warnings == ("test is odd", "train is odd")
 
 
 def test_a_fit_sees_normal_training_clips_only():
@@ -133,7 +121,7 @@ def test_a_fit_sees_normal_training_clips_only():
     assert all("/train/" in key for key in unit.train_keys)
     assert all("/test/" in key for key in unit.test_keys)
     fit_and_score(unit, read, DetectorChoice("knn"))
-    assert sorted(read.asked) == sorted(set(clips.key) - {clips.key[3]})
+    assert sorted(read.keys_read) == sorted(set(clips.key) - {clips.key[3]})
 
 
 def test_one_model_per_id_or_per_type():

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from detect import DETECTORS, detector_options, make_detector
+from detect import DETECTORS, detector_options, facts_of, make_detector
 from detect.detector import anomaly_scores
 from detect.detectors.image_autoencoders import (
     ConvVAE,
@@ -22,13 +22,13 @@ from detect.detectors.networks import divergence
 from detect.detectors.recurrent import GRUWindows, LSTMClips, LSTMPredictor
 from detect.detectors.resnet_autoencoder import frozen_resnet50
 from detect.detectors.stacked_frames import FramesVAE, OfficialAE
-from detect.detectors.svdd import CollapsedError, SVDDAutoencoder, refuse_collapse
+from detect.detectors.svdd import CollapsedError, SVDDAutoencoder, check_collapse
 from detect.detectors.training import DivergedError, Windows, train
 from embed import ENCODERS
 from pipeline import command_line
 from pipeline.systems import SYSTEMS
 
-NAMES = [name for name, row in DETECTORS.items() if row.takes == "sequences"]
+NAMES = [name for name in DETECTORS if facts_of(name).takes == "sequences"]
 IMAGES = [n for n in NAMES if issubclass(DETECTORS[n].resolve(), ImageDetector)]
 OF_ANY_LENGTH = [n for n in NAMES if n not in IMAGES]
 N_CLIPS, N_FRAMES, DIM = 24, 40, 16
@@ -101,7 +101,7 @@ def test_a_seed_decides_everything_random(name, fitted, normals):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_losses_of_every_epoch_are_kept_and_fall(name, normals):
-    history = small(name, epochs=8).fit(normals)[-1].history_
+    history = small(name, epochs=8).fit(normals).detector.history_
 
     assert [epoch.number for epoch in history] == list(range(1, len(history) + 1))
     assert min(epoch.held_out_loss for epoch in history[1:]) < history[0].held_out_loss
@@ -158,18 +158,18 @@ def test_options_are_fields_and_nothing_else_happens_before_fit(name):
     assert set(vars(detector)) == {*options, "random_state", "device", "on_epoch"}
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if not DETECTORS[n].scale])
+@pytest.mark.parametrize("name", [n for n in NAMES if not facts_of(n).wants_scaling])
 def test_those_that_scale_themselves_do_it_by_the_training_normals_alone(name, fitted, normals):
-    detector = fitted[name][-1]
+    detector = fitted[name].detector
 
     inside = (normals - detector.low_) / detector.range_
 
-    assert not [step for step in fitted[name].named_steps if step == "scaler"]
+    assert fitted[name].scaler is None
     assert inside.min() == 0
     assert inside.max() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if DETECTORS[n].scale])
+@pytest.mark.parametrize("name", [n for n in NAMES if facts_of(n).wants_scaling])
 def test_decibels_may_shift_and_stretch_where_a_scaler_stands_before(name, fitted, normals, rng):
     clips = like_normals(rng, 4)
 
@@ -317,7 +317,7 @@ def test_divergence_is_zero_for_the_standard_normal_and_half_a_nat_for_a_mean_of
 
 def test_a_vae_rates_by_its_latent_mean_and_draws_only_while_training(normals):
     detector = small("fc_vae", scaler="standard").fit(normals)
-    network = detector[-1].network_
+    network = detector.detector.network_
 
     same = [detector.score_samples(normals[:1]) for _ in range(2)]
     network.train()
@@ -332,10 +332,10 @@ def test_a_vae_rates_by_its_latent_mean_and_draws_only_while_training(normals):
 def test_an_overwhelming_beta_makes_a_vae_rate_clips_by_their_distance_from_the_mean(name, normals):
     """Why fc-vae was inverted: see docs/systems.md."""
     detector = small(name, epochs=60, beta=1e5, learning_rate=1e-2).fit(normals)
-    z = torch.from_numpy(detector[0].transform(normals))
+    z = torch.from_numpy(detector.scaler.transform(normals))
 
     with torch.no_grad():
-        rebuilt, mean, log_variance = detector[-1].network_(z)
+        rebuilt, mean, log_variance = detector.detector.network_(z)
 
     assert divergence(mean, log_variance).max() < 1e-2
     assert rebuilt.std(dim=0).max() < 0.05  # every clip is rebuilt as the same picture
@@ -349,7 +349,7 @@ def test_elbo_adds_the_latent_cost_to_the_reconstruction(normals):
 
 
 def test_mahalanobis_of_residuals_is_the_textbook_distance(normals):
-    detector = small("official_mahalanobis", scaler="none").fit(normals)[-1]
+    detector = small("official_mahalanobis", scaler="none").fit(normals).detector
     clips = torch.from_numpy(normals)
     residuals = np.stack([detector._residuals(clip).detach().numpy() for clip in clips])
     pooled = residuals.reshape(-1, 5 * DIM).astype(float)
@@ -367,7 +367,7 @@ def test_mahalanobis_of_residuals_is_the_textbook_distance(normals):
 
 
 def test_the_centre_of_svdd_comes_from_a_first_pass_and_keeps_away_from_zero(normals):
-    network = small("cnn_svdd").fit(normals)[-1].network_
+    network = small("cnn_svdd").fit(normals).detector.network_
 
     assert (network.centre.abs() >= 0.1 - 1e-6).all()
 
@@ -376,7 +376,7 @@ def test_svdd_that_maps_every_clip_to_one_point_is_an_error_with_advice(normals)
     with pytest.raises(CollapsedError, match=r"maps every clip to one point.*lower svdd or l2"):
         small("cnn_svdd", l2=1e3, learning_rate=0.05, epochs=80).fit(normals)
     with pytest.raises(CollapsedError, match="Every training clip gets the score 2"):
-        refuse_collapse(1.0, 1.0, np.full(5, 2.0))
+        check_collapse(1.0, 1.0, np.full(5, 2.0))
 
 
 @pytest.mark.parametrize("options", [{"skips": True}, {"batchnorm": True}])
@@ -394,13 +394,13 @@ def test_l2_is_002_in_cnn_svdd_l2():
 def test_an_image_is_the_first_or_centre_frames(start, first, normals):
     cut = normals[:, first : first + 30]
 
-    whole = small("fc_ae", n_frames=30, start=start).fit(normals)[-1]
+    whole = small("fc_ae", n_frames=30, start=start).fit(normals).detector
 
     np.testing.assert_array_equal(whole._chosen(normals), cut)
 
 
 def test_resnet50_is_frozen_and_maps_to_2048_channels(fitted):
-    encoder = fitted["resnet50_cnn"][-1].encoder_
+    encoder = fitted["resnet50_cnn"].detector.encoder_
 
     assert encoder(torch.zeros(1, 64, 64)).shape == (1, 2048, 2, 2)
     assert not any(p.requires_grad for p in encoder.parameters())
@@ -433,7 +433,7 @@ def test_a_system_goes_together(name):
     gives = {"frames": "sequences", "bands": "bands"}.get(system.pooling, "vectors")
 
     assert system.encoder in ENCODERS
-    assert DETECTORS[system.detector].takes == gives
+    assert facts_of(system.detector).takes == gives
     for setting in system.set:
         target, option = setting.split("=")[0].split(".")
         if target == system.detector:
