@@ -25,8 +25,7 @@ from embed.recordings.dataset import (
 )
 from embed.recordings.layouts import SPLIT_FOLDERS, is_name_of_a_layout
 
-_TELLING = {*SPLIT_FOLDERS, *(word for word, label in LABEL_WORDS.items() if label == "anomalous")}
-"""Words in the name of a folder that must not be read as normal training recordings."""
+_ANOMALOUS_WORDS = {word for word, label in LABEL_WORDS.items() if label == "anomalous"}
 
 
 def why_not_plain(root: Path, keys: Iterable[str]) -> str:
@@ -41,14 +40,20 @@ def why_not_plain(root: Path, keys: Iterable[str]) -> str:
         *folders, name = PurePosixPath(key).parts
         if is_name_of_a_layout(name.rpartition(".")[0]):
             return f"{key!r} has a name of DCASE, but does not lie in a folder train or test"
+        has_label = False
         for depth, folder in enumerate(folders):
-            words = {*re.split(r"[\W\d]+", folder.lower()), *re.split(r"[\W\d_]+", folder.lower())}
-            is_label = depth < 2 and folder.lower() in LABEL_WORDS
-            if words & _TELLING and not is_label:
+            if depth < 2 and not has_label and folder.lower() in LABEL_WORDS:
+                has_label = True
+            elif folder.lower() in SPLIT_FOLDERS or _words(folder) & _ANOMALOUS_WORDS:
                 return (
-                    f"{folder!r} in {key!r} is no folder that the plain layout knows in this place"
+                    f"the folder {folder!r} of {key!r} seems to name a label or a split; the plain "
+                    "layout knows normal and anomalous only, directly inside a machine's folder"
                 )
     return ""
+
+
+def _words(name: str) -> set[str]:
+    return {*re.split(r"[\W\d_]+", name.lower())}
 
 
 def read_plain(
@@ -85,6 +90,8 @@ def read_plain(
             left_out.append(Skipped(key, "it lies beside the machines' folders, not in one"))
         elif not label and folder in with_normal_folder:
             left_out.append(Skipped(key, "it lies beside the folder of normal recordings"))
+        elif not label and _words(PurePosixPath(key).stem) & _ANOMALOUS_WORDS:
+            left_out.append(Skipped(key, "its name says anomalous, but no folder does"))
         else:
             split = "test" if label == "anomalous" else "train"
             found.append((Clip(key, names[folder], "", split, label or "normal"), stats))

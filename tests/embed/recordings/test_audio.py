@@ -184,7 +184,7 @@ def test_a_truncated_compressed_file_is_refused(ending, share, tmp_path):
     soundfile.write(path, noise(10 * RATE), RATE)
     os.truncate(path, int(path.stat().st_size * share))
 
-    with pytest.raises(ClipError, match=r"truncated|not a readable recording"):
+    with pytest.raises(ClipError, match=r"truncated|not a readable recording|damaged"):
         load(path)
 
 
@@ -249,12 +249,12 @@ def test_an_empty_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_samples_that_are_not_numbers_are_counted_and_located(value, tmp_path):
+def test_samples_that_are_not_numbers_are_located(value, tmp_path):
     samples = noise()
     samples[[4_000, 9_000]] = value
     soundfile.write(tmp_path / "clip.wav", samples, RATE, "FLOAT")
 
-    with pytest.raises(ClipError, match=r"2 of 16000 samples are NaN or infinite, first at 0\.250"):
+    with pytest.raises(ClipError, match=r"samples are NaN or infinite, first at 0\.250 s"):
         load(tmp_path / "clip.wav")
 
 
@@ -423,7 +423,7 @@ def test_three_hours_in_one_file_are_refused_before_they_are_read(tmp_path):
     rewrite_data_size(path, n_bytes)
     os.truncate(path, 44 + n_bytes)  # sparse: takes no space
 
-    with pytest.raises(ClipError, match=r"330 MiB in one file.*cut it .*\(it is 3\.0 h long\)"):
+    with pytest.raises(ClipError, match=r"330 MiB in one file.*--window 10.*\(it is 3\.0 h long\)"):
         load(path)
     assert n_bytes > LARGEST_BYTES
 
@@ -431,7 +431,7 @@ def test_three_hours_in_one_file_are_refused_before_they_are_read(tmp_path):
 def test_eleven_minutes_are_refused_and_ten_are_not(tmp_path):
     path = tmp_path / "clip.flac"
     soundfile.write(path, np.zeros(11 * 60 * 8_000, np.float32), 8_000)
-    with pytest.raises(ClipError, match="11 min in one file, at most 10 min are read; cut it"):
+    with pytest.raises(ClipError, match="11 min in one file, at most 10 min .*--window 10 --hop 5"):
         load(path)
 
     soundfile.write(path, np.zeros(int(LONGEST_S) * 8_000, np.float32), 8_000)
@@ -459,10 +459,10 @@ def test_the_blocks_of_a_long_recording_join_without_a_seam(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"normalize": "loud"}, "normalize is one of none, rms, peak, found 'loud'"),
-        ({"short": "stretch"}, "short is one of error, pad, repeat, found 'stretch'"),
-        ({"channel": -1}, "channel is 'mean' or a number from 0 on, found -1"),
-        ({"channel": "left"}, "channel is 'mean' or a number from 0 on, found 'left'"),
+        ({"normalize": "loud"}, "normalize should be 'none', 'rms' or 'peak'; got 'loud'"),
+        ({"short": "stretch"}, "short should be 'error', 'pad' or 'repeat'; got 'stretch'"),
+        ({"channel": -1}, "channel should be greater than or equal to 0 or 'mean'; got -1"),
+        ({"channel": "left"}, "channel should be a valid integer or 'mean'; got 'left'"),
     ],
 )
 def test_unknown_preprocessing_names_the_choices(options, message):
