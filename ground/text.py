@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from difflib import get_close_matches
+from math import isfinite
+from typing import Any
 
 
 def one_line(error: BaseException) -> str:
@@ -30,3 +33,16 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     names = list(known)
     close = get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"one of {', '.join(names) or 'none'}"
+
+
+def json_text(value: Any) -> str:
+    """Write JSON on one line; numbers that JSON does not have, NaN and infinity, become null."""
+    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value

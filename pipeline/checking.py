@@ -16,9 +16,9 @@ from pipeline.new_vectors import window_vectors as vectors_of_windows
 
 if TYPE_CHECKING:
     import numpy as np
+
     from detect.out_of_fold import OutOfFold
     from detect.thresholds import Threshold
-
     from embed.recordings.streams import RawFormat
 
 HOP_OF_WINDOW = 0.5
@@ -143,7 +143,7 @@ class Checker:
         ]
         known = replace(dataset, clips=tuple(c for c in dataset.clips if c.key in machine_of))
         problems: dict[str, str] = {}
-        vectors = clip_vectors(self.parts, known, on_bad_clip=problems.setdefault, workers=workers)
+        vectors = clip_vectors(self.parts, known, on_bad_clip=problems.__setitem__, workers=workers)
         by_machine: dict[tuple[str, str], list[str]] = defaultdict(list)
         for key, own in machine_of.items():
             by_machine[own].append(key)
@@ -218,7 +218,9 @@ class Checker:
                 else:
                     machine_of[clip.key] = self.model.find(" ".join(clip.machine).strip())
             except ValueError as error:
-                rows.append(Checked(clip.key, *clip.machine, "unknown", reason=one_line(error)))
+                machine_type, machine_id = clip.machine
+                reason = one_line(error)
+                rows.append(Checked(clip.key, machine_type, machine_id, "unknown", reason=reason))
         if rows and not machine_of:
             raise ValueError(rows[0].reason)
         return machine_of, rows
@@ -323,6 +325,7 @@ class Judge:
         Scores are those that the run would give to the same clips.
         """
         import numpy as np
+
         from detect.fusion import MemberScores, fuse
 
         unique = [str(number) for number in range(len(keys))]  # windows of one file share a key

@@ -193,7 +193,8 @@ def learn_command(
     ],
 ) -> None:
     """Learn how machines sound from normal recordings alone; then `check` judges new ones."""
-    from pipeline.learning import learn_model, recalibrate
+    from pipeline.learning import learn_model
+    from pipeline.recalibrating import recalibrate
     from pipeline.printing import print_learned
 
     settings = replace(settings, data=recordings)

@@ -13,7 +13,7 @@ def version_here() -> str:
         return "unknown"
 
 
-DONE, FAILED, USAGE, CLIPS_LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, USAGE, CLIPS_LEFT_OUT, ANOMALOUS, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 class UsageError(ValueError):

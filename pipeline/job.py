@@ -18,7 +18,7 @@ from pipeline.parts import encoder_of, weights_for_detectors
 from pipeline.plan import Combination, combinations_of, unused_flags
 from pipeline.run_folder import RunFolder
 from pipeline.screen import relay, say
-from pipeline.settings import Settings, settings_of
+from pipeline.settings import Settings, given_from_python, settings_of
 from pipeline.sources import Pair, Source, embed_all, find_dataset
 
 if TYPE_CHECKING:
@@ -54,14 +54,7 @@ def run(config: str | Path | None = None, **flags: Any) -> Job:
     Several names may be lists: `run(data="demo", encoder=["logmel", "mfcc"], quiet=True)`.
     Raises ValueError and OSError with one-line messages, as the command line prints them.
     """
-    texts = {
-        name: ",".join(map(str, value)) if isinstance(value, list | tuple) else value
-        for name, value in flags.items()
-        if name not in ("set", "sweep")
-    }
-    lists = {name: list(flags[name]) for name in ("set", "sweep") if name in flags}
-    paths = {name: str(flags[name]) for name in ("data", "embeddings") if name in flags}
-    given = {**texts, **lists, **paths}
+    given = given_from_python(**flags)
     return run_job(settings_of(Settings, given, Path(config) if config else None))
 
 
@@ -87,12 +80,11 @@ def run_job(settings: Settings) -> Job:
             folder.leave_out(skipped.key, skipped.reason)
         pairs = [member.source for member in members if member.detector.name not in unusable]
         sources, without_vectors = _vectors(settings, dataset, imported, names, pairs, folder)
+        reasons_why_not: dict[str, str] = {**unusable, **without_vectors}
         finished = _finished(combinations, folder) if is_grid else {}
         wanted = [c for c in combinations if c.name not in finished]
         outcomes: dict[str, Outcome] = dict(finished)
-        judged = judge(
-            settings, table, sources, wanted, weights, {**unusable, **without_vectors}, folder
-        )
+        judged = judge(settings, table, sources, wanted, weights, reasons_why_not, folder)
         for combination, fitted in judged:
             own = folder.inside(combination.name, combination.settings) if is_grid else folder
             outcomes[combination.name] = conclude(

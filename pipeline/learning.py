@@ -18,7 +18,7 @@ from pipeline.model import Model, load_model, save_model
 from pipeline.parts import weights_for_detectors
 from pipeline.plan import Combination, combinations_of
 from pipeline.screen import relay
-from pipeline.settings import LearnSettings, settings_of
+from pipeline.settings import LearnSettings, given_from_python, settings_of
 from pipeline.sources import Pair, Source, embed_all, find_dataset
 from pipeline.windowing import embed_windows
 
@@ -44,8 +44,9 @@ def learn(recordings: str | Path, model: str | Path = "model", **flags: Any) -> 
 
     Raises ValueError and OSError with one-line messages, as the command prints them.
     """
-    given = {**flags, "data": str(recordings), "model": Path(model)}
-    return learn_model(settings_of(LearnSettings, given))
+    given = given_from_python(**flags, data=recordings)
+    settings = settings_of(LearnSettings, {**given, "model": Path(model)})
+    return learn_model(settings)
 
 
 def learn_model(settings: LearnSettings) -> Learned:

@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pipeline.screen import results_screen, say
+from rich.text import Text
+
+from ground.text import json_text, visible
+from pipeline.screen import messages, results_screen, say
 
 if TYPE_CHECKING:
     from detect.results import Result
     from pipeline.job import Job
-    from pipeline.settings import Settings
+    from pipeline.learning import Learned
+    from pipeline.settings import LearnSettings, Settings
 
 
 def print_job(job: Job, settings: Settings) -> None:
@@ -71,8 +75,6 @@ def job_facts(job: Job, *, with_scores: bool) -> dict[str, Any]:
 
 def print_json(facts: Any) -> None:
     """Print values as JSON on one line; a NaN becomes null."""
-    from report.result_files import json_text
-
     print(json_text(facts))  # noqa: T201
 
 
@@ -110,3 +112,36 @@ def print_registries(registries: Mapping[str, Mapping[str, Any]], *, as_json: bo
         for name, row in registry.items():
             table.add_row(f"  {name}", row.about)
         results_screen().print(table)
+
+
+def print_learned(learned: Learned, settings: LearnSettings) -> None:
+    """Print a line per machine: what it was learned from, what it promises, what to listen to."""
+    model = learned.model
+    if settings.json:
+        print_json(
+            {
+                "model": str(model.path),
+                "machines": [asdict(machine) for machine in model.machines],
+                "left_out": [{"key": key, "reason": reason} for key, reason in learned.left_out],
+                "failed": list(learned.failed),
+            }
+        )
+        return
+    screen = results_screen()
+    for machine in model.machines:
+        facts = machine.facts
+        name = visible(f"{machine.machine_type} {machine.machine_id}".strip())
+        counts = f"{facts['recordings']} recordings, {facts['minutes']:.1f} minutes"
+        screen.print(Text(f"{name}: {counts}; {facts['promise']}"), soft_wrap=True)
+        if listed := facts["worth_a_listen"]:
+            shown = ", ".join(map(visible, listed[:3])) + (", ..." if len(listed) > 3 else "")
+            screen.print(Text(f"  {len(listed)} unlike the rest, worth a listen: {shown}"))
+        for note in facts["notes"]:
+            screen.print(Text(f"  {note}"), soft_wrap=True)
+        for change in facts.get("changed", []):
+            screen.print(Text(f"  {change}"), soft_wrap=True)
+    for reason in learned.failed:
+        say("failed", reason, "red")
+    if not settings.quiet:
+        messages.print(f"written to {model.path}; check new recordings with")
+        messages.print(f"    python run_pipeline.py check RECORDINGS --model {model.path}")

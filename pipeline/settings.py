@@ -308,6 +308,8 @@ class CheckSettings(OutputFlags):
 
 
 AnySettings = TypeVar("AnySettings", bound=OutputFlags)
+TEXTS = ("data", "embeddings", "weights", "channel", "false_alarms")
+"""Settings that are texts, and may be given as paths or numbers from Python."""
 PATHS = ("cache_dir", "out", "model", "csv", "page")
 
 
@@ -343,6 +345,22 @@ def settings_of(
         where = f"--config {config}: " if config else ""
         raise UsageError(f"{where}{error}") from None
     return kind(**values)
+
+
+def given_from_python(**flags: Any) -> dict[str, Any]:
+    """Write the flags of a call from Python as the command line has them.
+
+    Lists become comma-separated names, but for --set and --sweep; paths become texts; numbers that
+    the command line reads as texts, such as false_alarms, become texts.
+    """
+    def written(name: str, value: Any) -> Any:
+        if name in ("set", "sweep"):
+            return [value] if isinstance(value, str) else list(value)
+        if isinstance(value, list | tuple):
+            return ",".join(map(str, value))
+        return str(value) if name in TEXTS and not isinstance(value, str) else value
+
+    return {name: written(name, value) for name, value in flags.items()}
 
 
 def _check_known(values: Mapping[str, Any], known: set[str], where: str) -> None:

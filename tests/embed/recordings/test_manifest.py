@@ -62,11 +62,17 @@ def test_a_spreadsheets_byte_order_mark_is_no_column_name(tmp_path):
     [
         (["a.wav,press,7,train,normal", "./a.wav,press,7,train,bad"], "lines 2 and 3 .*same cl"),
         (["a.wav,press,7,training,normal"], "line 2: split is 'train' or 'test'.*'training'"),
-        (["a.wav,press,7,test,broken"], "line 2: .*label one of 'normal', .*found 'test' and 'broken'"),
+        (
+            ["a.wav,press,7,test,broken"],
+            "line 2: .*label one of 'normal', .*found 'test' and 'broken'",
+        ),
         (["a.wav,press,,train,normal"], "line 2: machine_id is empty"),
         (["a.wav,press,7,train"], "line 2: the number of fields is wrong; expected 5"),
         (["a.wav,press,7,train,normal,more"], "line 2: the number of fields is wrong"),
-        (["b.wav,press,7,train,normal"], "names no clip that is there; first 'b.wav': .*No such file"),
+        (
+            ["b.wav,press,7,train,normal"],
+            "names no clip that is there; first 'b.wav': .*No such file",
+        ),
         ([], "names no clip that is there$"),
     ],
 )
