@@ -6,7 +6,6 @@ ToyADMOS (Koizumi et al. 2019) and MIMII (Purohit et al. 2019). Checksums are th
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 import zlib
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fetch.download import DownloadError, RemoteFile, fetch, is_intact, megabytes
 from fetch.reading import refusal
-from ground.files import write_whole
+from ground.files import remove_stale, whole_file, write_whole
 
 if TYPE_CHECKING:
     from zipfile import ZipFile, ZipInfo
@@ -150,8 +149,9 @@ def _fetch_and_unpack(file: RemoteFile, root: Path, machine_type: str, *, offlin
     with FileLock(marker.with_name(f".{file.name}.lock")):
         if _is_unpacked(marker, file):
             return
+        for folder in ("train", "test"):
+            remove_stale(root / machine_type / folder)
         unpack(archive, root, machine_type)
-        os.sync()  # the marker must not reach the disk before the clips
         write_whole(marker, file.hash)
         archive.unlink()
 
@@ -257,7 +257,5 @@ def _crc(path: Path) -> int:
 def _write(opened: ZipFile, entry: ZipInfo, root: Path) -> None:
     target = root / entry.filename
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.part")
-    with opened.open(entry) as source, unfinished.open("wb") as out:  # checks the CRC at the end
-        shutil.copyfileobj(source, out, CHUNK)
-    unfinished.replace(target)
+    with whole_file(target) as temporary, opened.open(entry) as source, temporary.open("xb") as out:
+        shutil.copyfileobj(source, out, CHUNK)  # the CRC is checked at the end

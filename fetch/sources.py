@@ -329,7 +329,7 @@ class TensorFlowHub:
         return path if path.is_file() else None
 
     def fetch(self, folder: Path, *, offline: bool, hint: str) -> Path:
-        """Convert the SavedModel of TensorFlow Hub's cache or of an archive in `folder`, or fetch it.
+        """Convert the SavedModel of TensorFlow Hub's cache or of an archive, or fetch it.
 
         ValueError where TensorFlow, which reads it, is not installed.
         """
