@@ -12,18 +12,12 @@ from typing import Any, ClassVar
 
 import torch
 
-<<<<<<< HEAD
-from embed.backends import AUTO, check_backend, fastest, runner
-from embed.fingerprint import ENVIRONMENT, RUNTIME
-from embed.torch_encoder import TorchEncoder
-from fetch.weights import RANDOM, RANDOM_WARNING, WEIGHTS, Checkpoint, find_checkpoint
-=======
 from embed import ENCODERS
 from embed.backends import AUTO, check_backend, fastest, run_on_backend
-from embed.encoder import RUNTIME, Encoder
+from embed.fingerprint import ENVIRONMENT, RUNTIME
+from embed.torch_encoder import TorchEncoder
 from fetch.checkpoints import Checkpoint
 from fetch.weights import RANDOM, RANDOM_WARNING, WEIGHTS, find_checkpoint
->>>>>>> fetch
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from dataclasses import is_dataclass
 from functools import lru_cache
 from inspect import signature
 from math import inf
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -45,7 +45,8 @@ def _problem(annotation: Any, value: Any) -> str:
     from pydantic import ValidationError
 
     plain = value.item() if hasattr(value, "dtype") and not getattr(value, "shape", ()) else value
-    plain = tuple(plain) if isinstance(plain, list) else plain
+    if isinstance(plain, list) and get_origin(annotation) is tuple:
+        plain = tuple(plain)
     try:
         _adapter(annotation).validate_python(plain, strict=True)
     except ValidationError as error:

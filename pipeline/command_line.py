@@ -194,11 +194,10 @@ def learn_command(
 ) -> None:
     """Learn how machines sound from normal recordings alone; then `check` judges new ones."""
     from pipeline.learning import learn_model
-    from pipeline.recalibrating import recalibrate
     from pipeline.printing import print_learned
 
     settings = replace(settings, data=recordings)
-    learned = recalibrate(settings) if settings.recalibrate else learn_model(settings)
+    learned = learn_model(settings)
     print_learned(learned, settings)
     raise typer.Exit(FAILED if learned.failed else CLIPS_LEFT_OUT if learned.left_out else DONE)
 

@@ -214,10 +214,10 @@ class DetectFlags:
         Flag(
             "--false-alarms",
             JUDGE,
-            "Share of normal clips that may be called anomalous, such as 0.05; auto: the least "
-            "that the training clips can promise; none: no thresholds.",
+            "Share of normal clips that may be called anomalous, such as 0.01; auto: 0.05, or the "
+            "least that the training clips can promise; none: no thresholds.",
         ),
-    ] = "0.05"
+    ] = "auto"
     confidence: Annotated[
         float | None,
         Flag("--confidence", JUDGE, "Keep that promise with this confidence, such as 0.95."),

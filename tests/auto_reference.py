@@ -194,4 +194,4 @@ def _figures(
 if __name__ == "__main__":
     for level in (0.0, 0.05):
         for name, (auc, pauc) in figures_on(Path(sys.argv[1]), level).items():
-            print(f"{name:12} {level or 'recorded':>9} {auc:.4f}/{pauc:.4f}")  # noqa: T201
+            print(f"{name:12} {level or 'recorded':>9} {auc:.4f}/{pauc:.4f}")

@@ -25,14 +25,7 @@ HEAVY = {"torch", "sklearn", "librosa", "transformers", "scipy", "h5py", "matplo
 HEAVY |= {"tensorflow", "tensorflow_hub", "openvino", "onnxruntime"}
 MOST_LINES = 500
 """More than this in one file needs a reason, which stands in LONG_FILES."""
-LONG_FILES: dict[str, str] = dict.fromkeys(
-<<<<<<< HEAD
-    ("fetch/weights.py", "embed/recordings/clips.py"),
-=======
-    ("cache/foreign_reader.py", "cache/store.py", "embed/recordings/clips.py"),
->>>>>>> fetch
-    "to be split",
-)
+LONG_FILES: dict[str, str] = {}
 
 
 def files(room: str) -> list[Path]:

@@ -10,14 +10,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-<<<<<<< HEAD
-from embed.encoders.hidden_states import HiddenStates, takes_torchaudio
-from embed.fingerprint import RUNTIME
-=======
-from embed.encoder import RUNTIME
 from embed.encoders.hidden_states import HiddenStates
 from embed.encoders.transformers_models import takes_torchaudio
->>>>>>> fetch
+from embed.fingerprint import RUNTIME
 from embed.pretrained import SEED
 from fetch.checkpoints import Checkpoint
 from fetch.hub import find_model

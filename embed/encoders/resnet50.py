@@ -77,14 +77,9 @@ class ResNet50(PretrainedNetwork):
 
     @without_tf32()
     def pictures(self, waveforms: Tensor) -> Tensor:
-<<<<<<< HEAD
-        """Return what the network sees, `(n, 3, 224, 224)`, normalised as ImageNet's pictures."""
+        """Return the input of the network, `(n, 3, 224, 224)`, normalised as for ImageNet."""
         frames = torch.from_numpy(self._log_mel.log_mel(waveforms.cpu().numpy()))
         log_mel = frames.to(waveforms.device).transpose(1, 2).unsqueeze(1)
-=======
-        """Return the input of the network, `(n, 3, 224, 224)`, normalised as for ImageNet."""
-        log_mel = self._log_mel.log_mel(waveforms).transpose(1, 2).unsqueeze(1)
->>>>>>> fetch
         bright = ((log_mel - QUIETEST) / (LOUDEST - QUIETEST)).clamp(0, 1)
         scaled = nn.functional.interpolate(bright, (SIDE, SIDE), mode="bilinear", antialias=True)
         mean, deviation = (

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import soundfile
-
 from embed.loading import Need, load_for
+
 from embed.recordings.audio import ClipError, Preprocessing, load_recording
 
 

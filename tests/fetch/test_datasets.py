@@ -267,7 +267,7 @@ def try_mutants(folder: Path, n: int) -> dict[str, int]:
 def test_a_damaged_archive_gives_whole_clips_or_one_line(n: int, tmp_path: Path) -> None:
     counts = try_mutants(tmp_path, n)
 
-    print(f"data-set archives: {n} mutants, {counts}")  # noqa: T201
+    print(f"data-set archives: {n} mutants, {counts}")
     assert counts["refused"] > 0
 
 

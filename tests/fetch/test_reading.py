@@ -206,7 +206,7 @@ def test_a_damaged_checkpoint_is_read_or_refused_in_one_line(
         assert "\n" not in message
         counts["refused" if message else "read"] += 1
 
-    print(f"checkpoints, {kind}: {n} mutants, {counts}")  # noqa: T201
+    print(f"checkpoints, {kind}: {n} mutants, {counts}")
     assert counts["refused"] > n / 10
 
 
@@ -222,5 +222,5 @@ def test_damaged_settings_are_read_or_refused_in_one_line(n: int, tmp_path: Path
         assert "\n" not in message
         counts["refused" if message else "read"] += 1
 
-    print(f"config.json: {n} mutants, {counts}")  # noqa: T201
+    print(f"config.json: {n} mutants, {counts}")
     assert min(counts.values()) > 0
