@@ -38,9 +38,7 @@ class DecisionRates:
     f1: float
 
 
-def evaluate_score_files(
-    folder: Path, n_bootstrap: int = 1000, seed: int = 0
-) -> tuple[list[Result], int]:
+def evaluate_score_files(folder: Path) -> tuple[list[Result], int]:
     """Compute AUC and pAUC per machine ID, means and pooled, from `anomaly_score_*.csv`.
 
     Returns them with the DCASE year whose rules apply: 2021 for a file per domain, 2022 (2023
@@ -71,7 +69,7 @@ def evaluate_score_files(
         raise ValueError(f"{folder}: its score files are all empty")
     table = ClipTable(*zip(*rows, strict=True))
     year = _year(table, any(machine.domain for machine in paths.values()))
-    return results(table, fitted, year=year, n_bootstrap=n_bootstrap, seed=seed), year
+    return results(table, fitted, year=year), year
 
 
 def evaluate_decision_files(folder: Path) -> dict[tuple[str, str], DecisionRates]:

@@ -5,7 +5,6 @@ import pytest
 
 from detect.decisions import THRESHOLDS, decisions, rates
 from detect.fitting import ClipTable, DetectorChoice, fit_and_score, units
-from report.tables import leaderboard_table, over_seeds
 
 
 def test_rates_by_hand():
@@ -66,35 +65,3 @@ def test_a_detector_without_a_boundary_decides_nothing(fitted):
     table, fit = fitted
 
     assert decisions(table, [fit("mahalanobis")]) == {}
-
-
-def test_seeds_are_merged_to_mean_and_spread():
-    entries = [
-        {"encoder": "logmel", "detector": "mlp", "seed": str(seed), "auc_mean": auc}
-        for seed, auc in enumerate([0.8, 0.9, 1.0])
-    ]
-
-    (merged,) = over_seeds(entries)
-
-    assert merged["seeds"] == "3"
-    assert merged["auc_mean"] == pytest.approx(0.9)
-    assert merged["auc_spread"] == pytest.approx(0.1)
-    assert "seed" not in merged
-    assert [c.header for c in leaderboard_table([merged]).columns][:4] == [
-        "encoder",
-        "detector",
-        "seeds",
-        "AUC mean",
-    ]
-
-
-def test_a_failed_seed_keeps_its_reason():
-    entries = [
-        {"encoder": "logmel", "seed": "0", "auc_mean": 0.8},
-        {"encoder": "logmel", "seed": "1", "auc_mean": None, "error": "diverged"},
-    ]
-
-    (merged,) = over_seeds(entries)
-
-    assert merged["error"] == "diverged"
-    assert (merged["auc_mean"], merged["seeds"]) == (0.8, "1")
