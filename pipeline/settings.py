@@ -353,6 +353,7 @@ def given_from_python(**flags: Any) -> dict[str, Any]:
     Lists become comma-separated names, but for --set and --sweep; paths become texts; numbers that
     the command line reads as texts, such as false_alarms, become texts.
     """
+
     def written(name: str, value: Any) -> Any:
         if name in ("set", "sweep"):
             return [value] if isinstance(value, str) else list(value)

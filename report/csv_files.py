@@ -12,6 +12,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 
 
 def cell_of(value: Any) -> str:
-    """Write a value as a cell: None is empty, a fraction has six decimals, a text is marked."""
-    if value is None:
-        return ""
-    return f"{value:.6f}" if isinstance(value, float) else marked(str(value))
+    """Write a value as a cell: None and NaN are empty, fractions have six decimals."""
+    if isinstance(value, float):
+        return "" if isnan(value) else f"{value:.6f}"
+    return "" if value is None else marked(str(value))
 
 
 def marked(text: str) -> str:

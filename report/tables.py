@@ -55,13 +55,11 @@ class FittedTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield title, table and notes; each may be wider than the table and wraps by itself."""
-        from rich.text import Text
-
         if self.title:
-            yield Text(visible(self.title), "table.title")
+            yield _text(self.title, "table.title")
         yield self._fitted(console, options)
         for note in self.notes:
-            yield Text(visible(note), "table.caption")
+            yield _text(note, "table.caption")
 
     def _fitted(self, console: Console, options: ConsoleOptions) -> Table:
         """Leave out columns until the rest fits, or until only those are left that stay."""
@@ -76,12 +74,11 @@ class FittedTable:
 
     def _table(self, columns: Sequence[Column]) -> Table:
         from rich.table import Table
-        from rich.text import Text
 
         table = Table(box=None, pad_edge=False)
         for column in columns:
             table.add_column(
-                Text(visible(column.heading)),
+                _text(column.heading),
                 justify="left" if column.is_name else "right",
                 no_wrap=not column.is_name,
                 overflow="fold",
@@ -94,9 +91,9 @@ class FittedTable:
 def results_table(rows: Sequence[Result], title: str = "", year: int = 2020) -> FittedTable:
     """Lay out one type's machines and their summaries, intervals beside the figures."""
     columns = [
-        Column("machine", [_name(_machine(row), "bold" * row.is_summary) for row in rows], 0, True),
+        Column("machine", [_text(_machine(row), "bold" * row.is_summary) for row in rows], 0, True),
         *(
-            Column(heading, [_name(str(count)) for count in counts], 2)
+            Column(heading, [_text(str(count)) for count in counts], 2)
             for heading, counts in (
                 ("train", [row.n_train for row in rows]),
                 ("normal", [row.n_normal for row in rows]),
@@ -138,7 +135,7 @@ def leaderboard_table(entries: Sequence[Entry], title: str = "") -> FittedTable:
     title = ", ".join(filter(None, [title, *(f"{name} {value}" for name, value in shared.items())]))
     told_apart = [name for name in names if name not in shared]
     shown = [
-        Column(name, [_name(str(entry.get(name, ""))) for entry in entries], 0, True)
+        Column(name, [_text(str(entry.get(name, ""))) for entry in entries], 0, True)
         for name in told_apart
     ]
     for figure, heading in FIGURES.items():
@@ -173,7 +170,7 @@ def _noted(notes: Iterable[tuple[str, str]]) -> Iterator[str]:
         yield f"{', '.join(names[:LISTED])}{more}: {note}".removeprefix(": ")
 
 
-def _name(text: str, style: str = "") -> Text:
+def _text(text: str, style: str = "") -> Text:
     """Show a text in one line."""
     from rich.text import Text
 

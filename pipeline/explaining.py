@@ -1,0 +1,196 @@
+"""Why a clip is judged so: what normal recordings sound like, and where a clip differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ground.files import write_whole
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from detect.profile import NormalProfile
+    from detect.reasons import Reason
+    from embed.recording_facts import FactRanges
+    from pipeline.model import LoadedMember
+    from pipeline.new_vectors import Rows
+
+CLIPS_PER_PROFILE = 200
+"""Recordings per machine that a profile is learned from; more change it little."""
+SAMPLE_RATE = 16_000
+
+
+@dataclass(frozen=True)
+class MachineProfile:
+    """What a machine's normal recordings sound like."""
+
+    sounds: NormalProfile
+    """Levels per band of log-mel frames."""
+    ranges: FactRanges
+    """Level, bandwidth, length and so on of the training recordings."""
+    keys: Sequence[str] = ()
+    """Training clips that a new one is compared with, to name the nearest."""
+    vectors: np.ndarray | None = None
+    """Their vectors by the first member, `(n_clips, dim)`."""
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write the profile into a machine's folder; return the files."""
+        from safetensors.numpy import save
+
+        sounds = {
+            name: value.tolist() if hasattr(value, "tolist") else value
+            for name, value in self.sounds.to_dict().items()
+        }
+        facts = {"sounds": sounds, "ranges": self.ranges.to_dict(), "keys": list(self.keys)}
+        written = [folder / "profile.json"]
+        write_whole(written[0], json.dumps(facts))
+        if self.vectors is not None:
+            written.append(folder / "nearest.safetensors")
+            write_whole(written[1], save({"vectors": self.vectors}))
+        return written
+
+    @classmethod
+    def load(cls, folder: Path) -> MachineProfile | None:
+        """Read the profile of a machine's folder; None where learning made none."""
+        from detect.profile import NormalProfile
+        from embed.recording_facts import FactRanges
+
+        file, vectors = folder / "profile.json", folder / "nearest.safetensors"
+        if not file.exists():
+            return None
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        if vectors.exists():
+            from safetensors.numpy import load_file
+
+            nearest = load_file(vectors)["vectors"]
+        else:
+            nearest = None
+        return cls(
+            NormalProfile.from_dict(facts["sounds"]),
+            FactRanges.from_dict(facts["ranges"]),
+            facts["keys"],
+            nearest,
+        )
+
+
+def learn_profile(
+    waveforms: Iterable[tuple[np.ndarray, int]],
+    keys: Sequence[str] = (),
+    vectors: np.ndarray | None = None,
+) -> MachineProfile | None:
+    """Learn what recordings sound like, one at a time; None where there is none.
+
+    `waveforms` are pairs of samples at 16 kHz and the sample rate of the file in Hz.
+    """
+    from detect.profile import ProfileLearner
+    from embed.feature_bands import mel_bands
+    from embed.recording_facts import FactRanges, recording_facts
+
+    edges = mel_bands()
+    learner = ProfileLearner(edges[:-1], edges[1:], _log_mel().hop_length / SAMPLE_RATE)
+    ranges: FactRanges | None = None
+    for waveform, file_rate in waveforms:
+        learner.update(frames_of(waveform))
+        facts = recording_facts(waveform, SAMPLE_RATE, file_rate)
+        ranges = FactRanges.of([facts]) if ranges is None else ranges | facts
+    if ranges is None:
+        return None
+    return MachineProfile(learner.profile(), ranges, keys, vectors)
+
+
+def frames_of(waveform: np.ndarray) -> np.ndarray:
+    """Compute the log-mel frames of samples at 16 kHz: `(n_frames, 128)` in dB."""
+    from embed import make_pooling
+
+    frames: np.ndarray = _log_mel().encode(waveform[None], [make_pooling("frames")])[0][0]
+    return frames
+
+
+def _log_mel() -> Any:
+    from embed import make_encoder
+
+    return make_encoder("logmel")
+
+
+def explain_clip(
+    profile: MachineProfile,
+    frames: np.ndarray,
+    members: Sequence[LoadedMember],
+    vectors: Rows,
+    z: Mapping[str, float],
+    numbers: Mapping[str, int],
+) -> Reason:
+    """Find the bands and seconds that deviate most, where the detectors look.
+
+    `vectors` are the clip's by the number of the member, `numbers` the number of each member by
+    its name, `z` the members' z-scores.
+    """
+    from detect.contributions import member_shares
+    from detect.reasons import explain
+
+    shares = member_shares(z) if z else {}
+    return explain(
+        frames,
+        profile.sounds,
+        weights=_weights(profile, members, vectors, shares, numbers),
+        shares=shares,
+        nearest=_nearest(profile, vectors),
+    )
+
+
+def _weights(
+    profile: MachineProfile,
+    members: Sequence[LoadedMember],
+    vectors: Rows,
+    shares: Mapping[str, float],
+    numbers: Mapping[str, int],
+) -> np.ndarray | None:
+    """Spread the members' scores over the bands; None where no member's numbers are bands."""
+    import numpy as np
+
+    from detect.contributions import contributions, over_bands
+    from detect.detector import anomaly_scores
+    from embed.feature_bands import feature_bands
+
+    sounds = profile.sounds
+    total = np.zeros(len(sounds.low_hz))
+    for member in members:
+        rebuild = member.member.configuration.get("rebuild", {})
+        scaler = getattr(member.detector, "scaler", None)
+        row = vectors.get(numbers[member.member.name])
+        if row is None or row.ndim != 1 or scaler is None or not rebuild:
+            continue
+        bands = feature_bands(
+            rebuild["encoder"],
+            rebuild["pooling"],
+            rebuild["encoder_options"],
+            rebuild["pooling_options"],
+        )
+        if bands is None:
+            continue
+
+        def score(rows: np.ndarray, detector: Any = member.detector) -> np.ndarray:
+            return anomaly_scores(detector, rows)
+
+        parts = np.maximum(contributions(score, row, scaler.mean_), 0.0)
+        spread = over_bands(parts, bands.low_hz, bands.high_hz, sounds.low_hz, sounds.high_hz)
+        if spread.sum() > 0:
+            total += shares.get(member.member.name, 1.0) * spread / spread.sum()
+    return total if total.any() else None
+
+
+def _nearest(profile: MachineProfile, vectors: Rows) -> str | None:
+    """Name the training clip nearest to this one by the first member's vectors."""
+    import numpy as np
+
+    row = vectors.get(0)
+    if profile.vectors is None or row is None:
+        return None
+    known = profile.vectors.astype(np.float64)
+    deviation = known.std(axis=0) + 1e-9
+    distances = np.square((known - row) / deviation).sum(axis=1)
+    return str(profile.keys[int(distances.argmin())])
