@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -67,22 +68,37 @@ def member_shares(z: Mapping[str, float]) -> dict[str, float]:
     return {name: value / total if total else 0.0 for name, value in raised.items()}
 
 
-def over_bands(
-    contributions: ArrayLike,
-    low_hz: ArrayLike,
-    high_hz: ArrayLike,
-    bands_low_hz: ArrayLike,
-    bands_high_hz: ArrayLike,
-) -> Array:
-    """Spread the contributions of features (dim,) over the bands of a profile: (n_bands,).
+@dataclass(frozen=True, eq=False)
+class MemberContributions:
+    """One member's contributions (dim,), the bands that they are about, its share of the score."""
 
-    A feature reaches from `low_hz` to `high_hz` and gives each band the share that lies in it.
-    Features without a frequency (NaN edges) and what lies beside all bands are left out.
+    share: float
+    values: ArrayLike
+    low_hz: ArrayLike
+    """(dim,); NaN where a feature has no frequency."""
+    high_hz: ArrayLike
+
+
+def band_weights(
+    members: Iterable[MemberContributions], bands_low_hz: ArrayLike, bands_high_hz: ArrayLike
+) -> Array:
+    """Add up over the members how much of the score comes from each band: (n_bands,).
+
+    A feature's contribution is spread evenly from its `low_hz` to its `high_hz`; what lies beside
+    all bands, and features without a frequency, are left out. Each member's contributions are
+    divided by the sum of the positive ones and multiplied by its share.
     """
-    values = np.asarray(contributions, dtype=np.float64)
-    low, high = np.asarray(low_hz, dtype=np.float64), np.asarray(high_hz, dtype=np.float64)
-    has_band = np.isfinite(low)
-    values, low, high = values[has_band], low[has_band, None], high[has_band, None]
-    overlap = np.minimum(high, bands_high_hz) - np.maximum(low, bands_low_hz)
-    share = np.maximum(overlap, 0.0) / (high - low)  # (n_features, n_bands)
-    return values @ share  # type: ignore[no-any-return]
+    low, high = np.asarray(bands_low_hz, np.float64), np.asarray(bands_high_hz, np.float64)
+    weights = np.zeros(len(low))
+    for member in members:
+        values = np.asarray(member.values, dtype=np.float64)
+        total = values[values > 0].sum()
+        of_band = np.isfinite(np.asarray(member.low_hz, dtype=np.float64))
+        if total == 0 or not of_band.any():
+            continue
+        first = np.asarray(member.low_hz, np.float64)[of_band, None]
+        last = np.asarray(member.high_hz, np.float64)[of_band, None]
+        overlap = np.minimum(last, high) - np.maximum(first, low)  # (n_features, n_bands)
+        inside = np.maximum(overlap, 0.0) / (last - first)
+        weights += member.share / total * (values[of_band] @ inside)
+    return weights

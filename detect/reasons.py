@@ -19,7 +19,7 @@ SMOOTHED_BANDS = 3
 EDGE = 0.5  # a named band ends where the deviation has fallen to this share of its peak
 LEAST_WEIGHT = 0.1  # of a band that the detector does not look at, against the one it weighs most
 JOINED_SECONDS = 0.15  # shorter gaps do not part two moments
-MOST_OF_CLIP = 0.5  # more than this share of it is the whole clip
+MOST_OF_CLIP = 0.5  # more than this share of unusual frames is the whole clip
 LOWEST_NAMED_HZ = 30.0
 STANDS_OUT = 2.0  # deviations; below, a band is hardly unlike the normal clips
 PREFERENCES = (1.0, 1.0, 1.0, 0.75)
@@ -191,8 +191,8 @@ def _moments(
 ) -> list[tuple[float, float]]:
     """Find the moments beyond nearly all normal frames, in frames, strongest first.
 
-    Frame i stands for the time from i - 1/2 to i + 1/2. Nothing is returned where they cover most
-    of the clip, or where no frame alone is unusual (a steadier clip has none): then it is the
+    Frame i stands for the time from i - 1/2 to i + 1/2. Nothing is returned where most frames are
+    unusual, or where no frame alone is unusual (a steadier clip has none): then it is the
     whole clip.
     """
     if statistic == "unsteadiness" and sign < 0:
@@ -200,11 +200,9 @@ def _moments(
     limit = profile.frame_high if sign > 0 else profile.frame_low
     excess = sign * (frames[:, bands] - limit[bands]).mean(axis=1)
     unusual = excess > 0
-    if not unusual.any():
+    if not unusual.any() or unusual.mean() > MOST_OF_CLIP:
         return []
     unusual = _joined(unusual, JOINED_SECONDS / profile.frame_seconds)
-    if unusual.mean() > MOST_OF_CLIP:
-        return []
     edges = np.flatnonzero(np.diff(unusual, prepend=False, append=False))
     runs = list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
     runs.sort(key=lambda run: -np.maximum(excess[run[0] : run[1]], 0).sum())
