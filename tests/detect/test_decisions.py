@@ -52,7 +52,7 @@ def test_below_the_boundary_is_what_scikit_learn_flags(fitted, rng):
 
     told = decisions(table, [scores])
 
-    machine = scores.detector.steps[-1][1]
+    machine = scores.detector.detector
     assert set(told) == {
         f"{r}_at_{t:g}" for t in THRESHOLDS for r in ("accuracy", "precision", "recall", "f1")
     }
