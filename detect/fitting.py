@@ -98,15 +98,16 @@ class Scores:
 
 
 def units(table: ClipTable, fit_per: FitPer = "id", *, tested_only: bool = True) -> list[FitUnit]:
-    """List what is fitted on its own; test clips of a machine without training clips are refused.
+    """Group the clips that share a model: per machine ID, or per type.
 
-    Machines without test clips are left out if `tested_only`.
+    Machines without test clips are left out if `tested_only`. Raises ValueError for a machine with
+    test clips and no normal training clips.
     """
     members: dict[tuple[str, str], list[int]] = {}
     for i in sorted(range(len(table.key)), key=table.key.__getitem__):
         machine_id = table.machine_id[i] if fit_per == "id" else ""
         members.setdefault((table.machine_type[i], machine_id), []).append(i)
-    found = []
+    fit_units = []
     for (machine_type, machine_id), rows in sorted(members.items()):
         test = [i for i in rows if table.split[i] == "test"]
         train = [i for i in rows if table.split[i] == "train" and table.label[i] == "normal"]
@@ -119,7 +120,7 @@ def units(table: ClipTable, fit_per: FitPer = "id", *, tested_only: bool = True)
                 f"{machine_type} {missing[0]} has {n} test clips but no normal training clips; "
                 "add some, or choose other machines with --ids"
             )
-        found.append(
+        fit_units.append(
             FitUnit(
                 machine_type,
                 machine_id,
@@ -130,7 +131,7 @@ def units(table: ClipTable, fit_per: FitPer = "id", *, tested_only: bool = True)
                 tuple(table.group[i] for i in train),
             )
         )
-    return found
+    return fit_units
 
 
 def fit(

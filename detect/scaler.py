@@ -35,7 +35,9 @@ class ColumnScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Scale X; vectors come out as float64, sequences keep their type."""
         check_is_fitted(self)
         X = self._validated(X, reset=False)
-        return (X - self.mean_.astype(X.dtype)) / self.scale_.astype(X.dtype)  # type: ignore[no-any-return]
+        scaled = X - self.mean_.astype(X.dtype)
+        scaled /= self.scale_.astype(X.dtype)
+        return scaled
 
     def _validated(self, X: NDArray[Any], *, reset: bool) -> NDArray[Any]:
         if getattr(X, "ndim", 2) < 3:

@@ -23,8 +23,9 @@ class KNN(OwnDetector, BaseEstimator):  # type: ignore[misc]
     """Mean distance to the k nearest normal clips.
 
     `normalize` weighs each distance by how sparse the training clips are around that neighbour
-    (its mean distance to `density_k` others, leave-one-out): "ldn" divides by it, "varmin"
-    subtracts the multiple that minimises the variance of the training clips' own scores.
+    (its mean distance to `density_k` others, leave-one-out): "ldn" divides by it (Wilkinghoff et
+    al., arXiv:2509.10951), "varmin" subtracts the multiple of it that minimises the variance of
+    the training clips' own scores (Matsumoto et al., DCASE 2025).
     """
 
     def __init__(
@@ -43,11 +44,11 @@ class KNN(OwnDetector, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Keep normal clips X (n, dim)."""
         self.check_options()
-        alone = self.normalize == "none"
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=1 if alone else 2)
+        is_plain = self.normalize == "none"
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=1 if is_plain else 2)
         self.clips_ = self._on_sphere(X)
         self.k_ = min(self.k, len(X))
-        if not alone:
+        if not is_plain:
             others = min(self.density_k, len(X) - 1)
             distance, index = nearest(self.clips_, self.clips_, others, leave_one_out=True)
             self.density_ = np.maximum(distance.mean(axis=1), np.finfo(float).tiny)
@@ -63,7 +64,7 @@ class KNN(OwnDetector, BaseEstimator):  # type: ignore[misc]
         X = self._on_sphere(validate_data(self, X, dtype=np.float64, reset=False))
         if self.normalize == "none":
             return -nearest(X, self.clips_, self.k_)[0].mean(axis=1)  # type: ignore[no-any-return]
-        # any training clip may be the nearest once its density counts
+        # weighted by its density, any training clip may be the nearest
         distance = all_distances(X, self.clips_)
         density = self.density_
         if self.normalize == "ldn":
@@ -100,19 +101,21 @@ def nearest(
     distances, indices = [], []
     for start in range(0, len(X), SEARCHED_AT_ONCE):
         rows = torch.from_numpy((X[start : start + SEARCHED_AT_ONCE] - centre).astype(np.float32))
-        own = torch.arange(start, start + len(rows))
+        own_rows = torch.arange(start, start + len(rows))
         # x.c - |c|^2 / 2 is largest for the nearest clip c
         closeness = torch.addmm(half_norm, rows, bank.T)  # (n, n_clips)
         if leave_one_out:
-            closeness[own - start, own] = -torch.inf
+            closeness[own_rows - start, own_rows] = -torch.inf
         found = closeness.topk(n_candidates, dim=1, sorted=False).indices
-        few = COMPARED_AT_ONCE
-        pairs = zip(torch.split(rows, few), torch.split(found, few), strict=True)
+        parts = (torch.split(values, COMPARED_AT_ONCE) for values in (rows, found))
         with on_threads(1):  # many small steps
-            gaps = [torch.linalg.vector_norm(bank[of] - x[:, None], dim=2) for x, of in pairs]
+            gaps = [
+                torch.linalg.vector_norm(bank[of] - x[:, None], dim=2)
+                for x, of in zip(*parts, strict=True)
+            ]
         exact = torch.cat(gaps)  # (n, n_candidates)
         if leave_one_out:
-            exact[found == own[:, None]] = torch.inf
+            exact[found == own_rows[:, None]] = torch.inf
         near, order = exact.topk(k, dim=1, largest=False)
         distances.append(near.double().numpy())
         indices.append(found.gather(1, order).numpy())

@@ -99,8 +99,8 @@ class Mahalanobis(OwnDetector, BaseEstimator):  # type: ignore[misc]
             return _whitened_squares(self.factor_, Z)
         # (C'C + dI)^-1 = (I - C' (CC' + dI)^-1 C) / d
         along = _whitened_squares(self.factor_, Z @ self.clips_.T)
-        own = np.einsum("ij,ij->i", Z, Z)
-        return np.maximum(own - along, 0.0) / self.diagonal_  # type: ignore[no-any-return]
+        squares = np.einsum("ij,ij->i", Z, Z)
+        return np.maximum(squares - along, 0.0) / self.diagonal_  # type: ignore[no-any-return]
 
 
 class _Scatter:
@@ -163,8 +163,8 @@ class SharedMahalanobis(OwnDetector, BaseEstimator):  # type: ignore[misc]
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None: the machine IDs")
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
-        self.classes_, own = np.unique(y, return_inverse=True)
-        clips = [X[own == i] for i in range(len(self.classes_))]
+        self.classes_, class_numbers = np.unique(y, return_inverse=True)
+        clips = [X[class_numbers == i] for i in range(len(self.classes_))]
         for name, rows in zip(self.classes_, clips, strict=True):
             if len(rows) < 2:
                 raise ValueError(f"machine ID {name} has 1 training clip; 2 are needed")
@@ -270,6 +270,6 @@ def _lower_factor(matrix: Array, diagonal: float = 0.0) -> Array:
 
 
 def _whitened_squares(factor: Array, Z: Array) -> Array:
-    """Squared length of factor^-1 z for each row of Z (n, k); factor (k, k) is lower triangular."""
+    """Square the length of factor^-1 z, row by row of Z (n, k); factor (k, k) is triangular."""
     whitened = solve_triangular(factor, Z.T, lower=True, check_finite=False)
     return np.einsum("ij,ij->j", whitened, whitened)  # type: ignore[no-any-return]

@@ -22,10 +22,12 @@ Array = NDArray[np.float64]
 class GMM(OwnDetector, BaseEstimator):  # type: ignore[misc]
     """Log-likelihood under a full-covariance Gaussian mixture.
 
-    `rate_by` is "mixture" or "nearest" (the best component without its weight, as TWFR-GMM).
+    `rate_by` is "mixture" or "nearest" (the best component without its weight, as in TWFR-GMM: Guan
+    et al., "Time-weighted frequency domain audio representation with GMM estimator for anomalous
+    sound detection", ICASSP 2023).
     n clips span n - 1 dimensions; in all others every component has variance `reg_covar` and
-    mean zero, so that the mixture is fitted within the span and the rest is added in closed
-    form: the same likelihood at a fraction of the cost.
+    mean zero. So the mixture is fitted within the span and the rest is added in closed form, which
+    gives the same likelihood at a fraction of the cost.
     """
 
     def __init__(

@@ -56,8 +56,9 @@ class ResNetAutoencoder(ImageDetector):
         file = Path(folder) / WEIGHTS_FILE
         if not file.is_file():
             raise ValueError(
-                f"resnet50_cnn needs the ResNet50 with sha256 {self.weights_sha256_}, which was in "
-                f"{self.weights} and is not in {folder}; python -m fetch resnet50 brings it"
+                f"resnet50_cnn needs the ResNet50 with sha256 {self.weights_sha256_}, which was "
+                f"in {self.weights} and is not in {folder}; python -m embed weights fetch resnet50 "
+                "brings it"
             )
         self.encoder_, sha256 = _shared_resnet50(folder, file.stat().st_mtime_ns)
         if sha256 != self.weights_sha256_:

@@ -40,7 +40,7 @@ class StackedFrames(SequenceDetector):
         return self._residuals(clip).square().mean().item()
 
     def _residuals(self, clip: Tensor) -> Tensor:
-        """Return what is left of each stack, (n_stacks, frames * dim)."""
+        """Subtract its reconstruction from each stack; (n_stacks, frames * dim)."""
         if len(clip) < self.frames:
             raise ValueError(f"{self.frames} stacked frames do not fit into {len(clip)} frames")
         stacks = clip.unfold(0, self.frames, 1).transpose(1, 2).flatten(1)

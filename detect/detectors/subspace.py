@@ -1,4 +1,4 @@
-"""What the directions in which normal clips vary leave unexplained."""
+"""Squared distance from the principal subspace of normal clips."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ Array = NDArray[np.float64]
 class PCAResidual(OwnDetector, BaseEstimator):  # type: ignore[misc]
     """Squared distance from the subspace of the first principal components.
 
-    As many components as explain `explained` of the training clips' variance, one at least.
+    It has as many components as explain `explained` of the training clips' variance, and at least
+    one.
     """
 
     def __init__(self, explained: Annotated[float, Gt(0), Lt(1)] = 0.95) -> None:

@@ -1,7 +1,9 @@
 """What every detector promises, whoever wrote it; ours agree with their stock references."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -256,6 +258,19 @@ class TestAClassFromOutside:
             make_detector("json:Nothing")
         with pytest.raises(ValueError, match="unknown detector 'kn': did you mean 'knn'"):
             make_detector("kn")
+
+
+def test_the_readmes_detector_works_from_its_own_module(tmp_path, monkeypatch, rng):
+    page = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def fit" in b]
+    (tmp_path / "readme_detector.py").write_text(block, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    X = rng.normal(size=(50, 3))
+
+    detector = make_detector("readme_detector:MedianDistance", order=1.0).fit(X)
+
+    assert detector.predict(X.mean(axis=0, keepdims=True)) == [1]
+    assert detector.predict(X.mean(axis=0, keepdims=True) + 99) == [-1]
 
 
 def test_equal_columns_do_not_make_the_covariance_singular(rng):
