@@ -115,6 +115,8 @@ def wav_stream(file: BinaryIO) -> Sound:
         if len(chunk) < 8 or name == b"data" or n_read > LONGEST_HEADER:
             raise ClipError("holds no samples, only a header, or a damaged one")
         content = _exactly(file, size + size % 2)
+        if len(content) < size:
+            continue  # the stream is over: the next chunk lacks
         if name == b"fmt ":
             raw = _raw_format(content)
     n_bytes = None if is_streamed(size) else size
