@@ -22,7 +22,6 @@ from time import perf_counter, process_time
 
 import numpy as np
 import torch
-from detect.detectors.ensemble import fit_together
 from joblib import Parallel, delayed
 from rich.console import Console
 from rich.table import Table

@@ -297,14 +297,14 @@ def main() -> None:
             folder = Path(parent) / "demo"
             demo.write_demo_data(folder, seed)
             findings = [
-                one
-                for rail in demo.RAILS
-                for one in explain_machine(folder, rail.machine_id, seed)
+                one for rail in demo.RAILS for one in explain_machine(folder, rail.machine_id, seed)
             ]
         if arguments.sentences:
             for one in findings:
                 mark = ("right" if one.both() else "wrong") if one.p_value <= DETECTED else "-"
-                print(f"{one.machine_id} {one.fault}: {mark}, p {one.p_value:.2f}, {one.reason.sentence}")
+                print(
+                    f"{one.machine_id} {one.fault}: {mark}, p {one.p_value:.2f}, {one.reason.sentence}"
+                )
         print(f"\ndemo data of seed {seed}\n\n{table(findings)}", flush=True)
 
 

@@ -119,9 +119,7 @@ def explain(
     )
 
 
-def _most_deviating(
-    deviations: Array, weights: ArrayLike | None
-) -> tuple[int, slice, float]:
+def _most_deviating(deviations: Array, weights: ArrayLike | None) -> tuple[int, slice, float]:
     """Choose the statistic and the bands that deviate most: its number, the bands, how far.
 
     `deviations` are (n_statistics, n_bands). A band stands out only as far as it does both from

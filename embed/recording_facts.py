@@ -152,9 +152,7 @@ class FactRanges:
 def _each(choose: Any, one: RecordingFacts, other: RecordingFacts) -> RecordingFacts:
     """Choose (min or max) between two clips, fact by fact and band by band."""
     first, second = asdict(one), asdict(other)
-    chosen = {
-        name: choose(first[name], second[name]) for name in first if name != "band_levels"
-    }
+    chosen = {name: choose(first[name], second[name]) for name in first if name != "band_levels"}
     levels = tuple(map(choose, one.band_levels, other.band_levels))
     return RecordingFacts(**chosen, band_levels=levels)
 

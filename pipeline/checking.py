@@ -6,10 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ground.text import one_line
+from pipeline.explaining import SAMPLE_RATE, explain_clip, frames_of
 from pipeline.model import LoadedMachine, Model, load_model
 from pipeline.new_vectors import Part, Rows, clip_vectors, parts_of_model, stream_vectors
 from pipeline.new_vectors import window_vectors as vectors_of_windows
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from detect.out_of_fold import OutOfFold
+    from detect.reasons import Reason
     from detect.thresholds import Threshold
     from embed.recordings.streams import RawFormat
 
@@ -80,6 +83,7 @@ def check(
     machine: str = "",
     window: float | None = None,
     hop: float | None = None,
+    explain: bool = False,
     device: str = "cpu",
     offline: bool = False,
     workers: int = 0,
@@ -88,7 +92,8 @@ def check(
     """Judge recordings: a file, a folder of files, folders by machine, or a manifest.
 
     `machine` is the one that they are of, where neither their folders nor a manifest say so.
-    `window` and `hop`, in seconds, cut long recordings. Raises ValueError or OSError where nothing
+    `window` and `hop`, in seconds, cut long recordings. `explain` says why for every clip that is
+    not normal. Raises ValueError or OSError where nothing
     can be judged; a clip that cannot be judged is a row of its own with the reason.
     """
     checker = Checker(
@@ -96,6 +101,7 @@ def check(
         device=device,
         offline=offline,
         trust_classes=trust_classes,
+        explains=explain,
     )
     if window is None:
         return checker.clips(path, machine=machine, workers=workers)
@@ -110,6 +116,8 @@ class Checker:
     device: str = "cpu"
     offline: bool = False
     trust_classes: bool = False
+    explains: bool = False
+    """Whether the rows of clips that are not normal say why."""
     _machines: dict[str, Judge] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
@@ -150,7 +158,8 @@ class Checker:
         for own, keys in by_machine.items():
             judge = self.judge_of(own)
             usable = [key for key in keys if key in vectors]
-            rows += judge.rows(usable, [vectors[key] for key in usable])
+            for row in judge.rows(usable, [vectors[key] for key in usable]):
+                rows.append(self._described(judge, row, dataset.path(row.key), vectors[row.key]))
             rows += [
                 Checked(key, *own, "unknown", reason=problems.get(key, "no vector"))
                 for key in keys
@@ -159,6 +168,31 @@ class Checker:
         order = {clip.key: number for number, clip in enumerate(dataset.clips)}
         rows.sort(key=lambda row: order.get(row.key, len(order)))
         return Checks(rows, {j.name: j.false_alarms for j in self._machines.values() if j.decides})
+
+    def _described(self, judge: Judge, row: Checked, path: Path, vectors: Rows) -> Checked:
+        """Add what is odd about the recording and, for one that is not normal, the reason."""
+        profile = judge.loaded.profile
+        if profile is None:
+            return row
+        from embed.recording_facts import recording_facts, recording_remarks
+        from embed.recordings.audio import ClipError, Need, load_for
+        from embed.recordings.preprocessing import Preprocessing
+
+        (recording,) = load_for(path, [Need(SAMPLE_RATE, 1)], Preprocessing())
+        if isinstance(recording, ClipError):
+            return row
+        waveform = recording.waveform
+        remarks = recording_remarks(profile.ranges, recording_facts(waveform, SAMPLE_RATE))
+        row = replace(row, remarks=tuple(remarks))
+        return self.explained(judge, row, waveform, vectors)
+
+    def explained(self, judge: Judge, row: Checked, waveform: np.ndarray, vectors: Rows) -> Checked:
+        """Say why a clip is not normal, if this is asked for and the model knows its normals."""
+        profile = judge.loaded.profile
+        if not self.explains or profile is None or row.verdict not in ("suspicious", "anomalous"):
+            return row
+        reason = judge.reason(frames_of(waveform), row, vectors)
+        return replace(row, reason=reason.sentence)
 
     def windows(
         self, path: str | Path, window_s: float, hop_s: float, *, machine: str = ""
@@ -196,6 +230,7 @@ class Checker:
         try:
             for window, vectors in stream:
                 (row,) = judge.rows([key], [vectors])
+                row = self.explained(judge, row, window.waveform, vectors)
                 yield replace(row, start_s=window.start_s, end_s=window.end_s)
         except (OSError, ValueError) as error:
             yield Checked(
@@ -238,6 +273,32 @@ class Checker:
 
 
 @dataclass(frozen=True)
+class Rated:
+    """Anomaly scores of clips, and what calibrates them."""
+
+    scores: np.ndarray
+    """(n_clips,); NaN for a clip without any vector."""
+    calibration: OutOfFold | None
+    members: Sequence[str] = ()
+    z: np.ndarray | None = None
+    """The members' z-scores `(n_members, n_clips)`, where several are fused."""
+
+    @property
+    def z_by_name(self) -> list[dict[str, float]]:
+        """The z-scores of each clip by the name of the member, without members that lack one."""
+        if self.z is None:
+            return [{} for _ in self.scores]
+        return [
+            {
+                name: float(value)
+                for name, value in zip(self.members, column, strict=True)
+                if isfinite(value)
+            }
+            for column in self.z.T
+        ]
+
+
+@dataclass(frozen=True)
 class Judge:
     """One machine of a model: rates vectors and decides."""
 
@@ -264,7 +325,13 @@ class Judge:
     @cached_property
     def _calibration(self) -> OutOfFold | None:
         """Scores of the training clips by models that have not seen them."""
-        return self.rate([], [])[1]
+        return self.rate([]).calibration
+
+    @property
+    def n_calibration(self) -> int:
+        """Out-of-fold scores that the threshold comes from."""
+        calibration = self._calibration
+        return 0 if calibration is None else len(calibration.of_machine(self.machine_id))
 
     @cached_property
     def _threshold(self) -> tuple[Threshold | None, str]:
@@ -294,68 +361,81 @@ class Judge:
 
         machine = self.machine_type, self.machine_id
         try:
-            scores, _, z = self.rate(keys, vectors)
+            rated = self.rate(vectors)
         except (ValueError, OSError) as error:
-            reason = one_line(error)
-            return [Checked(key, *machine, "unknown", reason=reason) for key in keys]
+            return [Checked(key, *machine, "unknown", reason=one_line(error)) for key in keys]
         threshold, why_not = self._threshold
-        shares = [self._shares(column) for column in z.T] if z is not None else [{}] * len(keys)
         if threshold is None or self._calibration is None:
             return [
-                Checked(key, *machine, "unknown", float(s), reason=why_not, members=own)
-                for key, s, own in zip(keys, scores, shares, strict=True)
+                Checked(key, *machine, "unknown", float(score), reason=why_not, members=members)
+                for key, score, members in zip(keys, rated.scores, rated.z_by_name, strict=True)
             ]
-        decisions = decide(scores, self._calibration.of_machine(self.machine_id), threshold)
+        normal = self._calibration.of_machine(self.machine_id)
+        decisions = decide(rated.scores, normal, threshold)
         return [
-            Checked(key, *machine, verdict, float(s), float(p), members=own)
-            for key, s, p, verdict, own in zip(
-                keys, scores, decisions.p_values, decisions.verdicts, shares, strict=True
+            Checked(key, *machine, verdict, float(score), float(p_value), members=members)
+            for key, score, p_value, verdict, members in zip(
+                keys,
+                rated.scores,
+                decisions.p_values,
+                decisions.verdicts,
+                rated.z_by_name,
+                strict=True,
             )
         ]
 
-    def _shares(self, z: np.ndarray) -> dict[str, float]:
-        names = [each.member.name for each in self.loaded.members]
-        return {name: float(value) for name, value in zip(names, z, strict=False)}
+    def has_learned(self, vectors: Rows) -> bool:
+        """Tell whether a clip with exactly these vectors was among the training clips."""
+        profile = self.loaded.profile
+        if profile is None or profile.vectors is None or 0 not in vectors:
+            return False
+        return bool((profile.vectors == vectors[0]).all(axis=1).any())
 
-    def rate(
-        self, keys: Sequence[str], vectors: Sequence[Rows]
-    ) -> tuple[np.ndarray, OutOfFold | None, np.ndarray | None]:
-        """Return anomaly scores (n_clips,), what calibrates them, and the members' z-scores.
+    def reason(self, frames: np.ndarray, row: Checked, vectors: Rows) -> Reason:
+        """Find the bands and seconds that make a clip's score; ValueError without a profile."""
+        if self.loaded.profile is None:
+            raise ValueError(f"the model has no profile of {self.name}; learn it again")
+        numbers = {member.name: number for number, member in enumerate(self.model.members)}
+        return explain_clip(
+            self.loaded.profile, frames, self.loaded.members, vectors, row.members, numbers
+        )
 
-        Scores are those that the run would give to the same clips.
-        """
+    def rate(self, vectors: Sequence[Rows]) -> Rated:
+        """Rate clips as the run rated them; a clip that lacks a vector of a member is NaN there."""
         import numpy as np
 
         from detect.fusion import MemberScores, fuse
 
-        unique = [str(number) for number in range(len(keys))]  # windows of one file share a key
-        rated = [(each, self._scores_of(each, vectors)) for each in self.loaded.members]
+        rated = [(each, self.scores_of(each, vectors)) for each in self.loaded.members]
         if len(rated) == 1:
             ((member, scores),) = rated
-            return scores, member.calibration, None
-        members = [
-            MemberScores(
-                member.member.name,
-                member.calibration.keys,
-                member.calibration.scores,
-                tuple(unique),
-                scores,
-            )
-            for member, scores in rated
-            if member.calibration is not None
-        ]
-        fused = fuse(members, self.model.rule)  # type: ignore[arg-type]
+            return Rated(scores, member.calibration)
+        keys = tuple(str(number) for number in range(len(vectors)))
+        fused = fuse(
+            [
+                MemberScores(
+                    member.member.name,
+                    member.calibration.keys,
+                    member.calibration.scores,
+                    keys,
+                    scores,
+                )
+                for member, scores in rated
+                if member.calibration is not None
+            ],
+            self.model.rule,  # type: ignore[arg-type]
+        )
         first = rated[0][0].calibration
-        ids = dict(zip(self.loaded.train_keys, self.loaded.train_ids, strict=True))
+        ids = {} if first is None else dict(zip(first.keys, first.machine_ids, strict=True))
         calibration = first and replace(
             first,
             keys=fused.train_keys,
             machine_ids=tuple(ids[key] for key in fused.train_keys),
             scores=fused.out_of_fold,
         )
-        return np.asarray(fused.scores), calibration, fused.z
+        return Rated(np.asarray(fused.scores), calibration, fused.members, fused.z)
 
-    def _scores_of(self, member: Any, vectors: Sequence[Rows]) -> np.ndarray:
+    def scores_of(self, member: Any, vectors: Sequence[Rows]) -> np.ndarray:
         """Rate clips by one member; NaN for a clip that lacks its vector."""
         import numpy as np
 

@@ -195,9 +195,10 @@ def learn_command(
     """Learn how machines sound from normal recordings alone; then `check` judges new ones."""
     from pipeline.learning import learn_model
     from pipeline.printing import print_learned
+    from pipeline.recalibrating import recalibrate_model
 
     settings = replace(settings, data=recordings)
-    learned = learn_model(settings)
+    learned = recalibrate_model(settings) if settings.recalibrate else learn_model(settings)
     print_learned(learned, settings)
     raise typer.Exit(FAILED if learned.failed else CLIPS_LEFT_OUT if learned.left_out else DONE)
 

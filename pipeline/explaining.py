@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,14 +151,11 @@ def _weights(
     numbers: Mapping[str, int],
 ) -> np.ndarray | None:
     """Spread the members' scores over the bands; None where no member's numbers are bands."""
-    import numpy as np
-
-    from detect.contributions import contributions, over_bands
+    from detect.contributions import MemberContributions, band_weights, contributions
     from detect.detector import anomaly_scores
     from embed.feature_bands import feature_bands
 
-    sounds = profile.sounds
-    total = np.zeros(len(sounds.low_hz))
+    parts = []
     for member in members:
         rebuild = member.member.configuration.get("rebuild", {})
         scaler = getattr(member.detector, "scaler", None)
@@ -170,17 +168,13 @@ def _weights(
             rebuild["encoder_options"],
             rebuild["pooling_options"],
         )
-        if bands is None:
-            continue
-
-        def score(rows: np.ndarray, detector: Any = member.detector) -> np.ndarray:
-            return anomaly_scores(detector, rows)
-
-        parts = np.maximum(contributions(score, row, scaler.mean_), 0.0)
-        spread = over_bands(parts, bands.low_hz, bands.high_hz, sounds.low_hz, sounds.high_hz)
-        if spread.sum() > 0:
-            total += shares.get(member.member.name, 1.0) * spread / spread.sum()
-    return total if total.any() else None
+        if bands is not None:
+            score = partial(anomaly_scores, member.detector)
+            values = contributions(score, row, scaler.mean_)
+            share = shares.get(member.member.name, 1.0)
+            parts.append(MemberContributions(share, values, bands.low_hz, bands.high_hz))
+    weights = band_weights(parts, profile.sounds.low_hz, profile.sounds.high_hz)
+    return weights if weights.any() else None
 
 
 def _nearest(profile: MachineProfile, vectors: Rows) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from ground.text import one_line
 from pipeline.clips import table_of, training_only
 from pipeline.exits import UsageError
+from pipeline.explaining import CLIPS_PER_PROFILE, SAMPLE_RATE, MachineProfile, learn_profile
 from pipeline.fusing import Fused, fuse_members
 from pipeline.journal import Journal
 from pipeline.judging import MemberFits, judge
 from pipeline.model import Model, load_model, save_model
 from pipeline.parts import weights_for_detectors
 from pipeline.plan import Combination, combinations_of
-from pipeline.screen import relay
+from pipeline.screen import progress, relay
 from pipeline.settings import LearnSettings, given_from_python, settings_of
 from pipeline.sources import Pair, Source, embed_all, find_dataset
 from pipeline.windowing import embed_windows
@@ -80,6 +81,7 @@ def learn_model(settings: LearnSettings) -> Learned:
         judged,
         machines,
         facts_of=facts_of_machines(combination, datasets, judged, machines),
+        profiles=_profiles(settings, datasets, judged, machines),
         data=[str(dataset.root) for dataset in datasets],
         keep_history=True,
     )
@@ -233,6 +235,67 @@ def _promise(combination: Combination, machine: Fused) -> str:
     more = clips_needed(further, settings.confidence)
     text = f"at most {100 * rate:.3g} % false alarms{sure} from {n_clips} clips"
     return f"{text}; {100 * further:g} % needs {more} clips" if more > n_clips else text
+
+
+def _profiles(
+    settings: LearnSettings,
+    datasets: Sequence[DataSet],
+    fits: Sequence[MemberFits],
+    machines: Sequence[Fused],
+) -> dict[tuple[str, str], MachineProfile]:
+    """Learn what each machine's recordings sound like, from some of them where they are many."""
+    paths = _paths(datasets)
+    profiles = {}
+    with progress("listen to", len(machines), "machines", quiet=settings.quiet) as advance:
+        for machine in machines:
+            advance()
+            if machine.scores is None:
+                continue
+            keys = machine.unit.train_keys
+            some = keys[:: -(-len(keys) // CLIPS_PER_PROFILE)]
+            vectors = fits[0].source.read(some)
+            profile = learn_profile(
+                _waveforms(settings, paths, some), some, vectors if vectors.ndim == 2 else None
+            )
+            if profile is not None:
+                profiles[machine.unit.machine_type, machine.unit.machine_id] = profile
+    return profiles
+
+
+def _paths(datasets: Sequence[DataSet]) -> dict[str, Path]:
+    """Find the file of each training recording, under the keys of `_all_vectors`."""
+    prefixes = ["", *(f"{dataset.root}/" for dataset in datasets[1:])]
+    return {
+        prefix + clip.key: dataset.path(clip.key)
+        for prefix, dataset in zip(prefixes, datasets, strict=True)
+        for clip in dataset.clips
+    }
+
+
+def _waveforms(
+    settings: LearnSettings, paths: Mapping[str, Path], keys: Sequence[str]
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Read clips, or windows by their keys, at the profile's sample rate; skip unreadable ones."""
+    from embed.recordings.audio import ClipError, Need, load_for
+    from embed.recordings.preprocessing import Preprocessing
+    from embed.recordings.windows import windows_of
+
+    plain = Preprocessing()
+    if settings.window is None:
+        for key in keys:
+            (recording,) = load_for(paths[key], [Need(SAMPLE_RATE, 1)], plain)
+            if not isinstance(recording, ClipError):
+                yield recording.waveform, SAMPLE_RATE
+        return
+    starts: dict[str, set[str]] = {}
+    for key in keys:
+        recording_key, _, start = key.rpartition("@")
+        starts.setdefault(recording_key, set()).add(start)
+    for recording_key, wanted in starts.items():
+        hop = settings.hop or settings.window / 2
+        for window in windows_of(paths[recording_key], SAMPLE_RATE, settings.window, hop, plain):
+            if f"{window.start_s:g}" in wanted:
+                yield window.waveform, SAMPLE_RATE
 
 
 def _seconds(datasets: Sequence[DataSet]) -> dict[str, float]:

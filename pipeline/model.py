@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from ground.files import sha256_of, write_whole
 from ground.registry import is_own_class
 from ground.text import nearest_hint, one_line
 from pipeline.exits import version_here
+from pipeline.explaining import MachineProfile
 from pipeline.fusing import Fused
 from pipeline.judging import MemberFits
 from pipeline.plan import Combination
@@ -85,6 +87,8 @@ class LoadedMachine:
     members: Sequence[LoadedMember]
     train_keys: Sequence[str]
     train_ids: Sequence[str]
+    profile: MachineProfile | None = None
+    """What its normal recordings sound like, where learning noted it."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,10 @@ class Model:
                     else None,
                 )
             )
-        return LoadedMachine(machine, members, facts["train_keys"], facts["train_ids"])
+        for name in ("profile.json", "nearest.safetensors"):
+            self._check(folder / name)
+        profile = MachineProfile.load(folder)
+        return LoadedMachine(machine, members, facts["train_keys"], facts["train_ids"], profile)
 
     def _refuse_class(self, detector: str, trust_classes: bool) -> None:
         from detect import DETECTORS
@@ -206,16 +213,18 @@ def save_model(
     machines: Sequence[Fused],
     *,
     facts_of: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
+    profiles: Mapping[tuple[str, str], MachineProfile] | None = None,
     data: Sequence[str] = (),
     keep_history: bool = False,
 ) -> Model:
     """Write a model; an earlier one at `path` stays until the new one is whole.
 
-    `facts_of` has what learning found, by machine type and ID; `data` are the folders of the
+    `facts_of` has what learning found, and `profiles` what the machines sound like, by machine
+    type and ID; `data` are the folders of the
     recordings. Raises OSError, and leaves an
     earlier model as it was.
     """
-    version = f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-{secrets.token_hex(3)}"
+    version = _new_version()
     members = [_member(fit) for fit in fits]
     numbers = {member.name: number for number, member in enumerate(members)}
     entries, files = [], {}
@@ -224,7 +233,10 @@ def save_model(
             continue
         unit = machine.unit
         folder = f"files/{version}/{file_name(unit.machine_type, unit.machine_id)}"
-        for file in _save_machine(path / folder, machine, numbers):
+        written = _save_machine(path / folder, machine, numbers)
+        if profile := (profiles or {}).get((unit.machine_type, unit.machine_id)):
+            written += profile.save(path / folder)
+        for file in written:
             files[file.relative_to(path).as_posix()] = sha256_of(file)
         entries.append(
             ModelMachine(
@@ -251,7 +263,7 @@ def save_model(
     }
     if keep_history:
         _keep_earlier(path)
-    write_whole(path / "model.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    write_whole(path / "model.json", _json(facts))
     return load_model(path)
 
 
@@ -293,6 +305,72 @@ def _save_machine(folder: Path, machine: Fused, numbers: Mapping[str, int]) -> l
     file = folder / "machine.json"
     write_whole(file, json.dumps(facts, ensure_ascii=True))
     return [*written, file]
+
+
+Calibrations = dict[tuple[str, str], dict[str, dict[str, Any]]]
+"""Out-of-fold scores as machine.json has them, by machine type and ID and by member."""
+
+
+def replace_calibrations(
+    model: Model, calibrations: Calibrations, changes: Mapping[tuple[str, str], str]
+) -> Model:
+    """Write a version of a model with other out-of-fold scores for some machines.
+
+    The detectors are copied as they are. `changes` has a sentence on each machine.
+    """
+    version = _new_version()
+    files = dict(model.facts["files"])
+    entries = []
+    for machine in model.machines:
+        own = {key: value for key, value in calibrations.items() if model.names[key] is machine}
+        if not own:
+            entries.append(asdict(machine))
+            continue
+        folder = f"files/{version}/{Path(machine.folder).name}"
+        shutil.copytree(model.path / machine.folder, model.path / folder)
+        file = model.path / folder / "machine.json"
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        _replace(facts, model, own)
+        write_whole(file, json.dumps(facts, ensure_ascii=True))
+        for written in (model.path / folder).iterdir():
+            files[written.relative_to(model.path).as_posix()] = sha256_of(written)
+        changed = [changes[key] for key in own]
+        entries.append(
+            asdict(replace(machine, folder=folder, facts={**machine.facts, "changed": changed}))
+        )
+    facts = {
+        **model.facts,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "machines": entries,
+        "files": files,
+    }
+    _keep_earlier(model.path)
+    write_whole(model.path / "model.json", _json(facts))
+    return load_model(model.path)
+
+
+def _replace(facts: dict[str, Any], model: Model, own: Calibrations) -> None:
+    """Put the new scores of some machine IDs in place of the old ones, member by member."""
+    ids = {machine_id for _, machine_id in own}
+    for entry in facts["members"]:
+        name = model.members[entry["member"]].name
+        old = entry["calibration"]
+        kept = [i for i, each in enumerate(old["machine_ids"]) if each not in ids]
+        new = [members[name] for members in own.values()]
+        for column in ("keys", "machine_ids", "scores"):
+            old[column] = [old[column][i] for i in kept]
+            for each in new:
+                old[column] += each[column]
+        old["n_recordings"] = sum(each["n_recordings"] for each in new) + len(kept)
+        old["notes"] = new[0]["notes"]
+
+
+def _new_version() -> str:
+    return f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-{secrets.token_hex(3)}"
+
+
+def _json(facts: Mapping[str, Any]) -> str:
+    return json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
 
 
 def _keep_earlier(path: Path) -> None:

@@ -32,6 +32,7 @@ def check_and_print(recordings: str, settings: CheckSettings) -> int:
         device=settings.device,
         offline=settings.offline,
         trust_classes=settings.trust_classes,
+        explains=settings.explain or settings.page is not None,
     )
     if recordings == "-":
         return _check_stream(checker, settings)

@@ -106,9 +106,7 @@ def _draw_map(
     axis.tick_params(labelsize=8)
 
 
-def _draw_normal(
-    axis: Axes, levels: NDArray[Any], profile: NormalProfile, reason: Reason
-) -> None:
+def _draw_normal(axis: Axes, levels: NDArray[Any], profile: NormalProfile, reason: Reason) -> None:
     bands = np.arange(levels.shape[1])
     axis.fill_betweenx(
         bands,
