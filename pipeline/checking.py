@@ -192,7 +192,8 @@ class Checker:
         if not self.explains or profile is None or row.verdict not in ("suspicious", "anomalous"):
             return row
         reason = judge.reason(frames_of(waveform), row, vectors)
-        return replace(row, reason=reason.sentence)
+        nearest = f"; nearest normal clip {reason.nearest}" if reason.nearest else ""
+        return replace(row, reason=reason.finding + nearest)
 
     def windows(
         self, path: str | Path, window_s: float, hop_s: float, *, machine: str = ""
