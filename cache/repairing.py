@@ -9,7 +9,7 @@ from cache.failures import DamagedError, explaining
 from cache.locking import locked
 from cache.parts import header_in, load_part, parts_folder, parts_in
 from cache.store import Tell
-from cache.table import table_at
+from cache.table import check_names
 
 
 def set_aside_unreadable(path: Path, tell: Tell | None = None) -> list[Path]:
@@ -23,7 +23,7 @@ def set_aside_unreadable(path: Path, tell: Tell | None = None) -> list[Path]:
     with locked(path, -1.0, tell, reading=False), explaining(path, "nothing was set aside"):
         moved = [_set_aside(part, path) for part in parts_in(folder) if not _can_load(part)]
         try:
-            table_at(path)
+            check_names(path)
             has_file = True
         except FileNotFoundError:
             has_file = False

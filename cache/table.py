@@ -286,6 +286,12 @@ def hdf5_problem(path: Path) -> str:
     return ""
 
 
+def check_names(path: Path) -> None:
+    """Raise DamagedError where the table or the names cannot be read."""
+    if "filenames" not in table_at(path).columns:
+        names_by_child(path, stamp_of(path))
+
+
 @lru_cache(maxsize=2)
 def names_by_child(path: Path, stamp: Stamp) -> tuple[str, ...]:
     """Read the names of a file of format 1, in which HDF5 alone knows where they lie."""

@@ -265,31 +265,38 @@ def test_half_imported_file_is_finished_by_the_next_try(tmp_path, vectors, monke
     assert report.rows == len(store) == 6
 
 
-KEYS = ["fan/train/a.wav", "fan/test/b.wav", "pump/train/a.wav"]
+def folder_of_three(folder: Path) -> Path:
+    folder.mkdir()
+    for i in range(3):
+        np.save(folder / f"c{i}.npy", np.full(4, i + 1, dtype=np.float32))
+    return folder
 
 
-@pytest.mark.parametrize(
-    ("names", "how", "pairs"),
-    [
-        (["fan/train/a.wav", "pump/train/a.wav"], "path", {0: 0, 2: 1}),
-        (["/data/dev/fan/train/a.wav".strip("/"), "test/b.wav"], "path", {0: 0, 1: 1}),
-        (["fan/train/a", "fan/test/b.flac"], "path", {0: 0, 1: 1}),
-        (["elsewhere/b.wav", "c.wav"], "name", {1: 0}),
-        (["elsewhere/b"], "stem", {1: 0}),
-    ],
-)
-def test_names_are_matched_by_the_strictest_rule_that_fits(names, how, pairs):
-    matching = match(names, KEYS)
+def test_imports_of_the_first_rules_keep_their_fingerprints(tmp_path):
+    folder = folder_of_three(tmp_path / "x")
 
-    assert matching.how == how
-    assert matching.names == {KEYS[key]: names[name] for key, name in pairs.items()}
-    assert len(matching.unmatched_names) == len(names) - len(pairs)
-    assert f"matched {len(pairs)} by {how}" in matching.summary
+    plain, _ = import_to_store(folder, tmp_path / "cache")
+    by_name, _ = import_to_store(folder, tmp_path / "cache", Choices(match="name"))
+
+    assert plain.path.name == "x-import-own-170ac2cd8991.h5"
+    assert by_name.path.name == "x-import-own-409f36b40994.h5"
 
 
-@pytest.mark.parametrize("how", ["", "path", "name", "stem"])
-def test_ambiguous_names_are_refused_with_examples(how):
-    with pytest.raises(ValueError, match=r"1 of 1 names are ambiguous by .*'fan/train/a.wav' and"):
-        match(["a.wav"], KEYS, how)
-    with pytest.raises(ValueError, match=r"'a/b.wav' and 'c/b.wav' both fit 'fan/test/b.wav'"):
-        match(["a/b.wav", "c/b.wav"], KEYS, "name")
+def test_rows_that_other_rules_imported_are_not_used(tmp_path, monkeypatch):
+    folder = folder_of_three(tmp_path / "x")
+    first, _ = import_to_store(folder, tmp_path / "cache")
+
+    monkeypatch.setattr("cache.foreign.RULES_VERSION", 2)
+    second, _ = import_to_store(folder, tmp_path / "cache")
+
+    assert second.path != first.path
+    assert second.header.fingerprint != first.header.fingerprint
+
+
+def test_an_import_with_a_very_long_name_is_kept(tmp_path):
+    folder = folder_of_three(tmp_path / ("n" * 250))
+
+    store, _ = import_to_store(folder, tmp_path / "cache")
+
+    assert len(store) == 3
+    assert len(store.path.name) < 200
