@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from embed.encoders.transformers_models import (
+    LARGEST_SETTING,
     build,
     one_line,
     read_checkpoint,
@@ -77,7 +78,12 @@ class HiddenStates(PretrainedNetwork):
 
     @property
     def min_samples(self) -> int:
-        return least_samples(self.config, self.extractor)
+        config, extractor = self.config, self.extractor
+        with one_line(f"the settings of {self.display_name} cannot be used"):
+            least = least_samples(config, extractor)
+            if not 0 < least <= LARGEST_SETTING:
+                raise ValueError(f"the shortest clip would have {least:,} samples")
+        return least
 
     @cached_property
     def _run(self) -> Any:
@@ -104,17 +110,16 @@ class HiddenStates(PretrainedNetwork):
 
     @without_tf32()
     def forward(self, waveforms: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
-        run, windows = self._run, self.windows(waveforms.shape[1])
-        parts = []
-        for before, (start, stop) in zip([0, *(w[1] for w in windows)], windows, strict=False):
-            with one_line(
-                f"{self.display_name} cannot encode clips of {waveforms.shape[1]} samples"
-            ):
+        run, n_samples = self._run, waveforms.shape[1]
+        with one_line(f"{self.display_name} cannot encode clips of {n_samples} samples"):
+            windows = self.windows(n_samples)
+            parts = []
+            for before, (start, stop) in zip([0, *(w[1] for w in windows)], windows, strict=False):
                 hidden = run(self.features(waveforms[:, start:stop])).float()
-            n_valid = self._n_valid(hidden.shape[1], stop - start)
-            new = math.ceil(n_valid * (stop - before) / (stop - start))
-            parts.append(hidden[:, n_valid - new : n_valid])
-        frames = torch.cat(parts, dim=1)
+                n_valid = self._n_valid(hidden.shape[1], stop - start)
+                new = math.ceil(n_valid * (stop - before) / (stop - start))
+                parts.append(hidden[:, n_valid - new : n_valid])
+            frames = torch.cat(parts, dim=1)
         outputs = {"frames": frames, "clip": frames.mean(dim=1)}
         return {name: outputs[name] for name in wanted}
 
@@ -211,16 +216,22 @@ def normalised(waveforms: Tensor) -> Tensor:
 
 
 def longest_samples(extractor: Any) -> int:
-    """Return the longest waveform, in samples, that an extractor takes whole; 0 for no limit."""
+    """Return the longest waveform, in samples, that an extractor takes whole; 0 for no limit.
+
+    It pads every waveform to that length, so ValueError for more than ten minutes.
+    """
     from transformers import ASTFeatureExtractor, ClapFeatureExtractor, WhisperFeatureExtractor
 
+    longest = 0
     if isinstance(extractor, WhisperFeatureExtractor):
-        return int(extractor.n_samples)
-    if isinstance(extractor, ClapFeatureExtractor):
-        return int(extractor.nb_max_samples)
-    if isinstance(extractor, ASTFeatureExtractor):
-        return int(extractor.max_length) * AST_HOP + AST_FRAME - 1
-    return 0
+        longest = int(extractor.n_samples)
+    elif isinstance(extractor, ClapFeatureExtractor):
+        longest = int(extractor.nb_max_samples)
+    elif isinstance(extractor, ASTFeatureExtractor):
+        longest = int(extractor.max_length) * AST_HOP + AST_FRAME - 1
+    if longest > LARGEST_SETTING:
+        raise ValueError(f"the feature extractor pads to {longest:,} samples")
+    return longest
 
 
 def least_samples(config: Any, extractor: Any) -> int:

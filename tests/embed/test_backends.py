@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from embed import ENCODERS, encoder_row, make_encoder, make_pooling
-from embed.backends import CONVERTING, Converted, Copy, check_backend, fastest, to_onnx
+from embed.backends import PACKAGES, Converted, Copy, check_backend, fastest, to_onnx
 from embed.fingerprint import configuration, fingerprint
 from embed.recordings.audio import Preprocessing
 
-INSTALLED = [b for b, needs in CONVERTING.items() if all(find_spec(name) for name in needs)]
+INSTALLED = [b for b, needs in PACKAGES.items() if all(find_spec(name) for name in needs)]
 NETWORKS = [
     name
     for name in ENCODERS
@@ -80,11 +80,11 @@ def _vggish(folder: Path, monkeypatch) -> str:
 def _ast(folder: Path, monkeypatch) -> Path:
     from safetensors.torch import save_file
 
-    from embed.encoders.spectrogram_transformer import MODEL_TYPE, Settings, random_tensors
+    from embed.encoders.spectrogram_transformer import MODEL_TYPE, AstConfig, random_tensors
 
     small = {"hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 32}
     settings = {**small, "num_hidden_layers": 2, "max_length": 256}
-    save_file(random_tensors(Settings(**settings)), folder / "model.safetensors")
+    save_file(random_tensors(AstConfig(**settings)), folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"model_type": MODEL_TYPE, **settings}))
     return folder
 
@@ -151,7 +151,7 @@ def exported_once(monkeypatch):
             EXPORTED[key] = to_onnx(network, ints, x, fixed=fixed)
         return EXPORTED[key]
 
-    monkeypatch.setattr("embed.backends.to_onnx", export)
+    monkeypatch.setattr("embed.converted.to_onnx", export)
 
 
 def hubert(folder: Path) -> Path:
@@ -323,7 +323,7 @@ def test_another_version_of_a_package_is_another_copy(
 
     for n_copies, number in enumerate(("1", "2"), 1):
         monkeypatch.setattr(
-            "embed.backends._version", lambda p, n=number: n if p == package else ""
+            "embed.converted._version", lambda p, n=number: n if p == package else ""
         )
         Converted(network, encoder)(torch.ones(2, 5))
         assert len(list(tmp_path.rglob("*.converted"))) == n_copies
@@ -382,16 +382,16 @@ def test_converting_is_announced_with_where_the_copy_is_kept(
 TWO = """
 import sys, time, torch
 from pathlib import Path
-from embed import backends, make_encoder
+from embed import converted, make_encoder
 def to_onnx(*_, **__):
     print("converting")
     time.sleep(1)
     return Path(sys.argv[1]).read_bytes()
-backends.to_onnx = to_onnx
+converted.to_onnx = to_onnx
 encoder = make_encoder("panns", weights="random", backend="onnxruntime")
 network = torch.nn.Linear(5, 3)
 torch.nn.init.constant_(network.weight, 2), torch.nn.init.zeros_(network.bias)
-run = backends.Converted(network, encoder)
+run = converted.Converted(network, encoder)
 assert torch.equal(run(torch.ones(2, 5)), torch.full((2, 3), 10.0))
 """
 
@@ -436,7 +436,7 @@ def test_copies_of_one_size_each_do_not_fill_the_disk(
     backend, small, monkeypatch, tmp_path, exported_once
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("embed.backends.MOST_FIXED", 2)
+    monkeypatch.setattr("embed.converted.MOST_FIXED", 2)
     encoder = small("panns", backend=backend)
     run = Converted(Halved(), encoder)
     for n in (5, 6, 7):
@@ -508,7 +508,7 @@ def test_a_converted_call_that_fails_is_told_in_one_line(
         return Copy((None, None), call)
 
     called = []
-    monkeypatch.setattr(f"embed.backends._{backend}", start)
+    monkeypatch.setattr(f"embed.converted._{backend}", start)
     run = Converted(torch.nn.Identity(), small("panns", backend=backend))
     run(torch.ones(2, 5))
 

@@ -17,7 +17,7 @@ from transformers.utils import logging
 from embed import make_encoder, make_pooling
 from embed.encoders.spectrogram_transformer import (
     PREFIX,
-    Settings,
+    AstConfig,
     SpectrogramTransformer,
     random_tensors,
 )
@@ -34,7 +34,7 @@ def saved(folder: Path, n_layers: int) -> Path:
     ASTForAudioClassification(ASTConfig(num_hidden_layers=n_layers)).save_pretrained(folder)
     ASTFeatureExtractor().save_pretrained(folder)
     tensors = load_file(folder / "model.safetensors")
-    for name, tensor in random_tensors(Settings(num_hidden_layers=n_layers)).items():
+    for name, tensor in random_tensors(AstConfig(num_hidden_layers=n_layers)).items():
         assert tensors[PREFIX + name].shape == tensor.shape
         tensors[PREFIX + name] = tensor
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -286,7 +286,7 @@ def test_random_weights_carry_a_warning_and_tell_clips_apart() -> None:
 
 def small_folder(path: Path, **config: object) -> Path:
     settings = {"hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 32}
-    shape = Settings(num_hidden_layers=1, **settings)
+    shape = AstConfig(num_hidden_layers=1, **settings)
     save_file(random_tensors(shape), path / "model.safetensors")
     content = {"model_type": "audio-spectrogram-transformer", "num_hidden_layers": 1}
     (path / "config.json").write_text(json.dumps({**content, **settings, **config}))

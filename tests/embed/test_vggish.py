@@ -370,7 +370,7 @@ def test_offline_names_file_address_size_and_place_before_any_extra(own_cache: P
 
 
 def test_an_archive_that_is_none_is_one_line(own_cache: Path) -> None:
-    archive = own_cache / WEIGHTS["vggish"].files[0].name
+    archive = own_cache / WEIGHTS["vggish"].source.archive
     archive.write_bytes(b"<html>not found</html>\n" * 100)
 
     with pytest.raises(ValueError, match=r"vggish_1.tar.gz cannot be unpacked") as caught:
