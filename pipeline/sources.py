@@ -52,10 +52,10 @@ def _split(text: str) -> list[str]:
 def _data_root(settings: EmbedSettings | Settings) -> tuple[Path, list[str]]:
     """Have the data in a folder; return it, and the machine types that its name asks for."""
     if settings.data == "demo":
-        from embed.recordings.demo import N_CLIPS, write_demo_data
+        from embed.recordings.demo import N_CLIPS, is_written, write_demo_data
 
         folder = Path("demo_data")
-        if not folder.is_dir():
+        if not is_written(folder):
             with progress(
                 "demo data to ./demo_data", N_CLIPS, "clips", quiet=settings.quiet
             ) as advance:

@@ -1,6 +1,7 @@
 """Every format is decoded whole, or refused with a reason."""
 
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 
