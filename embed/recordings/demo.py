@@ -284,7 +284,7 @@ def _bearing(
 
 
 def _rail(rail: SlideRail, rng: np.random.Generator, motion: _Motion, scratch: float) -> np.ndarray:
-    """Return the rail: it carries the rolling, and rings where the carriage drops over a scratch."""
+    """Return the rail: the rolling, and the ring where the carriage drops over a scratch."""
     rolling = 0.02 * rng.standard_normal(len(motion.t)) * motion.share
     if scratch:
         where = rail.stroke * rng.uniform(0.25, 0.75)

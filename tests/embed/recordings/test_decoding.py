@@ -108,7 +108,9 @@ def test_a_format_of_pyav_without_loss_gives_the_samples(ending, tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9])
-@pytest.mark.parametrize("ending", ["m4a", "mp4", "mov", "wma", "webm", "mka", "aiff", "au", "wv"])
+@pytest.mark.parametrize(
+    "ending", ["m4a", "mp4", "mov", "wma", "webm", "mka", "opus", "aiff", "au", "wv"]
+)
 def test_a_truncated_file_of_pyavs_is_refused(ending, share, tones, tmp_path):
     path = tmp_path / f"clip.{ending}"
     write_by_pyav(path, tones, 48_000)
