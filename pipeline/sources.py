@@ -94,10 +94,10 @@ def _data_root(settings: EmbedSettings | Settings) -> tuple[Path, list[str]]:
 
 def _demo_data(*, quiet: bool) -> Path:
     """Write the demo's recordings to ./demo_data unless they are there."""
-    from embed.recordings.demo import N_CLIPS, write_demo_data
+    from embed.recordings.demo import N_CLIPS, is_written, write_demo_data
 
     folder = Path("demo_data")
-    if not folder.is_dir():
+    if not is_written(folder):
         with progress("demo data to ./demo_data", N_CLIPS, "clips", quiet=quiet) as advance:
             write_demo_data(folder, on_clip=advance)
     return folder

@@ -66,6 +66,9 @@ YEARS = {
         ),
         "AutoTrash/test/section_00_test_0199.wav": ("section_00", "test", "unknown", "", ""),
         "ToyDrone/test/section_00_0000.wav": ("section_00", "test", "unknown", "", ""),
+        "ToyCarEmu/train/section_00_source_train_normal_0000_car_B1.wav": (
+            *("section_00", "train", "normal", "source", "car_B1"),
+        ),
     },
 }
 

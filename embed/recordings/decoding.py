@@ -28,7 +28,7 @@ UNKNOWN_LENGTH = 2**62  # libsndfile's figure for a FLAC whose writer could not 
 LONGEST_OGG_PAGE = 65_307
 
 DEMUXERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,aac,ac3,eac3,amr,amrnb,amrwb,asf,matroska,webm,ogg,aiff,au,caf,w64,"
+    "mov,mp4,m4a,3gp,3g2,mj2,aac,ac3,eac3,amr,amrnb,amrwb,asf,matroska,webm,aiff,au,caf,w64,"
     "avi,mp3,wv,tta,ape,wav,flac"
 )
 """What ffmpeg may take a file for; playlists, which name other files and addresses, are not."""

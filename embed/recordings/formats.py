@@ -6,12 +6,12 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import PurePath
 
-SOUNDFILE_FORMATS = (".wav", ".flac", ".ogg", ".mp3")
+SOUNDFILE_FORMATS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")
 """Read by libsndfile, always."""
 
 PYAV_FORMATS = (
     *(".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".aac", ".ac3", ".amr", ".wma", ".asf", ".wmv"),
-    *(".webm", ".mkv", ".mka", ".opus", ".oga", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"),
+    *(".webm", ".mkv", ".mka", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"),
     *(".avi", ".mp2", ".wv", ".tta", ".ape"),
 )
 """Read by PyAV, whose wheels bring ffmpeg's decoders; it is an extra."""

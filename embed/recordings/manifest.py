@@ -8,6 +8,7 @@ import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TextIO
 
@@ -23,6 +24,7 @@ from embed.recordings.dataset import (
 )
 from embed.recordings.formats import why_unreadable
 from embed.recordings.layouts import LAYOUTS
+from ground.text import visible
 
 MANIFEST_LABELS = {
     **LABEL_WORDS,
@@ -89,9 +91,10 @@ def manifest_rows(manifest: Path, needed: Sequence[str]) -> Iterator[tuple[int, 
             columns = reader.fieldnames or ()
             absent = [column for column in needed if column not in columns]
             if absent:
+                header = visible(", ".join(columns))[:200] or "no header"
                 raise ValueError(
                     f"{manifest} lacks the columns {', '.join(absent)}; expected "
-                    f"{LAYOUTS['manifest']}, found {', '.join(columns)[:200] or 'no header'}"
+                    f"{LAYOUTS['manifest']}, found {header}"
                 )
             for row in reader:
                 line = reader.line_num
@@ -110,7 +113,9 @@ def manifest_rows(manifest: Path, needed: Sequence[str]) -> Iterator[tuple[int, 
                     + ", ".join(columns)
                 )
     except UnicodeDecodeError as error:
-        raise ValueError(f"{manifest} is not UTF-8 text: {error.reason}") from error
+        raise ValueError(
+            f"{manifest} is not UTF-8 text: {error.reason}; in Excel, save it as CSV UTF-8"
+        ) from error
     except csv.Error as error:
         raise ValueError(f"{manifest} cannot be read as CSV: {error}") from error
 
@@ -159,24 +164,14 @@ def _named(clip: Clip, first_roles: set[str]) -> Clip:
         first_roles.add(clip.key)
         return clip
     key = f"{clip.key}#{' '.join(clip.machine)} {clip.split}"
-    return Clip(
-        key,
-        *clip.machine,
-        clip.split,
-        clip.label,
-        clip.domain,
-        clip.attributes,
-        clip.group,
-        path=clip.key,
-    )
+    return replace(clip, key=key, path=clip.key)
 
 
 def _trained_and_tested(clips: Sequence[Clip]) -> list[str]:
     """Remark recordings that train and test one machine."""
-    trained = {((c.path or c.key), *c.machine) for c in clips if c.split == "train"}
-    both = sorted(
-        {u for c in clips if c.split == "test" and (u := (c.path or c.key, *c.machine)) in trained}
-    )
+    uses = [(clip.split, (clip.path or clip.key, *clip.machine)) for clip in clips]
+    trained = {use for split, use in uses if split == "train"}
+    both = sorted({use for split, use in uses if split == "test"} & trained)
     if not both:
         return []
     path, *machine = both[0]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from embed.recordings.dataset import (
+    LABEL_WORDS,
     Clip,
     DataSet,
     FileStats,
@@ -115,15 +116,11 @@ def _machine_of_folders(
     root: Path, folders: Sequence[str], names: Mapping[str, Machine]
 ) -> Machine:
     """Find the machine that the folders below the root name, or those that lead to it."""
-    for named in ("/".join(folders[:2]), "/".join(folders[:1])):
-        if same_name(named) in names:
-            return names[same_name(named)]
-    if folders:
-        return unicodedata.normalize("NFC", folders[0]), ""
-    for parts in (root.parts[-2:], root.parts[-1:]):
-        if same_name("/".join(parts)) in names:
-            return names[same_name("/".join(parts))]
-    return NO_MACHINE
+    inside = [folder for folder in folders if folder.lower() not in LABEL_WORDS]
+    for parts in (inside[:2], inside[:1], root.parts[-2:], root.parts[-1:]):
+        if (name := same_name("/".join(parts))) in names:
+            return names[name]
+    return (unicodedata.normalize("NFC", inside[0]), "") if inside else NO_MACHINE
 
 
 def _new(key: str, machine: Machine) -> Clip:

@@ -11,20 +11,13 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
-from sounds import RATE, load, noise, rewrite_data_size
+from sounds import RATE, load, rewrite_data_size
 
 from embed.recordings.audio import (
     LARGEST_BYTES,
     LONGEST_S,
     ClipError,
 )
-
-
-@pytest.fixture
-def wav(tmp_path) -> Path:
-    path = tmp_path / "clip.wav"
-    soundfile.write(path, noise(), RATE)
-    return path
 
 
 class ChangedMeanwhile(type(Path())):  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """Every format is decoded whole, or refused with a reason."""
 
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -107,7 +108,9 @@ def test_a_format_of_pyav_without_loss_gives_the_samples(ending, tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9])
-@pytest.mark.parametrize("ending", ["m4a", "mp4", "mov", "wma", "webm", "mka", "aiff", "au", "wv"])
+@pytest.mark.parametrize(
+    "ending", ["m4a", "mp4", "mov", "wma", "webm", "mka", "opus", "aiff", "au", "wv"]
+)
 def test_a_truncated_file_of_pyavs_is_refused(ending, share, tones, tmp_path):
     path = tmp_path / f"clip.{ending}"
     write_by_pyav(path, tones, 48_000)
@@ -172,18 +175,27 @@ def test_playlists_that_name_other_files_are_not_opened(content, tmp_path):
         load(tmp_path / "clip.m4a")
 
 
+def eight_silent_channels(path: Path, seconds: int) -> None:
+    """Write a FLAC at 192 kHz, which takes little space and much memory."""
+    silence = np.zeros((192_000, 8), np.int16)
+    with soundfile.SoundFile(path, "w", 192_000, 8, "PCM_16") as file:
+        for _ in range(seconds):
+            file.write(silence)
+
+
+LOADING = """
+from pathlib import Path
+from embed.recordings.audio import ClipError, Preprocessing, load_recording
+"""
+
+
 def test_a_small_file_of_many_samples_is_refused_in_little_memory(tmp_path):
     path = tmp_path / "clip.flac"
-    rate, n_channels = 192_000, 8
-    silence = np.zeros((rate, n_channels), np.int16)
-    with soundfile.SoundFile(path, "w", rate, n_channels, "PCM_16") as file:
-        for _ in range(120):
-            file.write(silence)
+    eight_silent_channels(path, 120)
     assert path.stat().st_size < 2**20
 
     figures = measured(
-        "from pathlib import Path\n"
-        "from embed.recordings.audio import ClipError, Preprocessing, load_recording",
+        LOADING,
         "try:\n"
         f"    load_recording(Path({str(path)!r}), 16_000, 1, Preprocessing())\n"
         "except ClipError as error:\n"
@@ -195,15 +207,10 @@ def test_a_small_file_of_many_samples_is_refused_in_little_memory(tmp_path):
 
 def test_one_channel_of_many_takes_its_own_memory_only(tmp_path):
     path = tmp_path / "clip.flac"
-    rate, n_channels = 192_000, 8
-    silence = np.zeros((rate, n_channels), np.int16)
-    with soundfile.SoundFile(path, "w", rate, n_channels, "PCM_16") as file:
-        for _ in range(80):
-            file.write(silence)  # 491 MB as float32 of all channels
+    eight_silent_channels(path, 80)  # 491 MB as float32 of all channels
 
     figures = measured(
-        "from pathlib import Path\n"
-        "from embed.recordings.audio import Preprocessing, load_recording",
+        LOADING,
         f"result = len(load_recording(Path({str(path)!r}), 16_000, 1, Preprocessing()).waveform)",
     )
     assert figures["result"] == 80 * RATE

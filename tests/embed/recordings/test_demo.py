@@ -13,7 +13,7 @@ from detect import DETECTORS, facts_of, make_detector
 from detect.detector import anomaly_scores
 from embed import make_encoder, make_pooling
 from embed.recordings import demo
-from embed.recordings.demo import FAULTS, MARKER, RAILS, record, write_demo_data
+from embed.recordings.demo import FAULTS, MARKER, RAILS, is_written, record, write_demo_data
 
 VECTOR_DETECTORS = [
     name for name in DETECTORS if facts_of(name).takes == "vectors" and not facts_of(name).needs_ids
@@ -188,6 +188,17 @@ def test_folder_with_other_content_is_refused_and_untouched(tmp_path, three_clip
     with pytest.raises(FileExistsError, match="has content of its own"):
         write_demo_data(tmp_path)
     assert contents(tmp_path) == {"thesis.txt": b"mine"}
+
+
+def test_whether_the_demo_is_written_is_told_without_writing(tmp_path, three_clips):
+    assert not is_written(tmp_path / "demo_data")
+    write_demo_data(tmp_path / "demo_data")
+    assert is_written(tmp_path / "demo_data")
+
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "press.wav").touch()
+    with pytest.raises(FileExistsError, match=r"has content of its own \(no demo\.json\)"):
+        is_written(tmp_path / "own")
 
 
 def test_demo_of_another_seed_is_refused(tmp_path, three_clips):

@@ -29,7 +29,12 @@ def not_root() -> Iterator[Path]:
 
 def test_supplemental_clips_of_2025_are_left_out_and_said(tmp_path):
     fill(tmp_path, YEARS["dcase2023"])
-    fill(tmp_path, [f"ToyPet/supplemental/section_00_machine_{i:04}_.wav" for i in range(3)])
+    names = [
+        "section_00_machine_0001_.wav",
+        "section_00_source_supplemental_machine_0000.wav",
+        "section_00_noise_supplemental_normal_0000.wav",
+    ]
+    fill(tmp_path, [f"ToyPet/supplemental/{name}" for name in names])
     found = find_clips(tmp_path)
 
     assert len(found.clips) == len(YEARS["dcase2023"])

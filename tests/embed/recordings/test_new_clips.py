@@ -36,6 +36,13 @@ def test_folders_name_machines_in_any_case_and_files_beside_have_none(tmp_path):
     }
 
 
+def test_the_folder_of_a_machine_is_one_however_its_recordings_lie(tmp_path):
+    keys = ["a.wav", "tuesday/b.wav", "normal/c.wav"]
+    fill(tmp_path / "press7", keys)
+
+    assert machines(tmp_path / "press7") == dict.fromkeys(keys, ("press7", ""))
+
+
 def test_a_type_with_one_id_is_named_by_the_type(tmp_path):
     fill(tmp_path, ["slider/a.wav"])
 

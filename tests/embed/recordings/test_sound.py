@@ -1,7 +1,5 @@
 """Blocks of samples are checked, reduced to one channel and resampled."""
 
-from pathlib import Path
-
 import librosa
 import numpy as np
 import pytest
@@ -11,13 +9,6 @@ from sounds import RATE, load, noise
 from embed.recordings.audio import (
     ClipError,
 )
-
-
-@pytest.fixture
-def wav(tmp_path) -> Path:
-    path = tmp_path / "clip.wav"
-    soundfile.write(path, noise(), RATE)
-    return path
 
 
 @pytest.mark.parametrize("rate", [16_000, 32_000, 22_050, 8_000])

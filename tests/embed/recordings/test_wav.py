@@ -2,7 +2,6 @@
 
 import os
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +11,6 @@ from sounds import RATE, load, noise, rewrite_data_size
 from embed.recordings.audio import (
     ClipError,
 )
-
-
-@pytest.fixture
-def wav(tmp_path) -> Path:
-    path = tmp_path / "clip.wav"
-    soundfile.write(path, noise(), RATE)
-    return path
 
 
 def test_a_truncated_wav_is_refused(wav):
