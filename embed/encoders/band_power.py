@@ -60,18 +60,29 @@ class BandPower:
         """Compute `1 + n_samples // hop_length` frames, in float32."""
         from scipy.fft import rfft
 
-        n_fft = len(self.window)
-        padded = np.zeros(len(waveform) + n_fft, np.float32)
-        padded[n_fft // 2 : n_fft // 2 + len(waveform)] = waveform
-        frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[:: self.hop_length]
-        frames = frames[: 1 + len(waveform) // self.hop_length]
-        bands = np.empty((len(frames), self.filters.n_bands), np.float32)
-        for start in range(0, len(frames), FRAMES_AT_ONCE):
-            part = slice(start, start + FRAMES_AT_ONCE)
-            spectrum = rfft(frames[part] * self.window, axis=1, workers=1)
+        n_fft, hop = len(self.window), self.hop_length
+        n_frames = 1 + len(waveform) // hop
+        bands = np.empty((n_frames, self.filters.n_bands), np.float32)
+        for start in range(0, n_frames, FRAMES_AT_ONCE):
+            part = slice(start, min(start + FRAMES_AT_ONCE, n_frames))
+            length = (part.stop - start - 1) * hop + n_fft
+            samples = _cut(waveform, start * hop - n_fft // 2, length)
+            frames = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[::hop]
+            spectrum = rfft(frames * self.window, axis=1, workers=1)
             power = np.square(spectrum.real) + np.square(spectrum.imag)
             self.filters.apply(power, out=bands[part])
         return decibels(bands)
+
+
+def _cut(waveform: Array, start: int, length: int) -> Array:
+    """Return `length` samples from `start` on, with zeros before and after the waveform."""
+    inside = waveform[max(start, 0) : start + length]
+    if len(inside) == length:
+        return inside
+    padded = np.zeros(length, np.float32)
+    at = max(-start, 0)
+    padded[at : at + len(inside)] = inside
+    return padded
 
 
 def decibels(power: Array) -> Array:

@@ -20,7 +20,10 @@ OF_FIRST_RELEASE = {
     ("panns", "clip"): "784e92c8a64e668466a824c9f51e2aa8d942328e0367860df9ffded4cf7bbdd8",
     ("ast", "cls"): "dd507be3ed73df2db1bbf51aa6fde90b67ebb43baaca650d2fde74a28d7baac7",
 }
-"""Computed by the first release, of networks with random weights; another value here is the loss of everybody's cache."""
+"""Computed by the first release, of networks with random weights.
+
+With another value here, every cache is computed anew.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
