@@ -9,11 +9,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from detect.detector import DetectorFacts, facts_of_class
+from detect.detector import facts_of_class
 from detect.scaler import ColumnScaler
-
-FLAGGED_SHARE = 0.05
-"""Share of the training clips that `predict` calls anomalous."""
 
 
 class ScaledDetector(BaseEstimator):  # type: ignore[misc]
@@ -34,20 +31,15 @@ class ScaledDetector(BaseEstimator):  # type: ignore[misc]
         detector: Any,
         scaler: ColumnScaler | None = None,
         *,
-        flagged_share: float | None = FLAGGED_SHARE,
+        flagged_share: float | None = None,
     ) -> None:
         self.detector = detector
         self.scaler = scaler
         self.flagged_share = flagged_share
 
-    @property
-    def facts(self) -> DetectorFacts:
-        """What the detector's class says about it."""
-        return facts_of_class(type(self.detector))
-
     def fit(self, X: NDArray[Any], y: NDArray[Any] | None = None) -> Self:
         """Learn from normal clips X; y (n,) are their machine IDs, for detectors that need them."""
-        needs_ids = self.facts.needs_ids
+        needs_ids = facts_of_class(type(self.detector)).needs_ids
         scaled = X if self.scaler is None else self.scaler.fit_transform(X)
         if needs_ids:
             self.detector.fit(scaled, y)
