@@ -39,24 +39,26 @@ class ScaledDetector(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: NDArray[Any], y: NDArray[Any] | None = None) -> Self:
         """Learn from normal clips X; y (n,) are their machine IDs, for detectors that need them."""
-        needs_ids = facts_of_class(type(self.detector)).needs_ids
         scaled = X if self.scaler is None else self.scaler.fit_transform(X)
-        if needs_ids:
+        if self._needs_ids:
             self.detector.fit(scaled, y)
         else:
             self.detector.fit(scaled)
         self.offset_: float | None = None
         if self.flagged_share is not None:
-            scores = self.score_samples(X, y if needs_ids else None)
+            scores = self.score_samples(X, y)
             self.offset_ = float(np.quantile(scores, self.flagged_share))
         return self
 
     def score_samples(
         self, X: NDArray[Any], ids: NDArray[Any] | None = None
     ) -> NDArray[np.float64]:
-        """Rate each clip; higher means more normal. `ids` are the clips' machine IDs (n,)."""
+        """Rate each clip; higher means more normal.
+
+        `ids` are the clips' machine IDs (n,), for detectors that need them; others ignore them.
+        """
         scaled = X if self.scaler is None else self.scaler.transform(X)
-        if ids is None:
+        if ids is None or not self._needs_ids:
             return self.detector.score_samples(scaled)  # type: ignore[no-any-return]
         return self.detector.score_samples(scaled, ids)  # type: ignore[no-any-return]
 
@@ -75,3 +77,7 @@ class ScaledDetector(BaseEstimator):  # type: ignore[misc]
     def predict(self, X: NDArray[Any], ids: NDArray[Any] | None = None) -> NDArray[np.int64]:
         """Call each clip normal (1) or anomalous (-1)."""
         return np.where(self.decision_function(X, ids) < 0, -1, 1)
+
+    @property
+    def _needs_ids(self) -> bool:
+        return facts_of_class(type(self.detector)).needs_ids
