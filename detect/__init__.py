@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from detect.detector import DetectorFacts
     from detect.scaled_detector import ScaledDetector
 
+FLAGGED_SHARE = 0.05
+"""Share of the training clips that `predict` calls anomalous, unless another is chosen."""
+
 DETECTORS: dict[str, Row] = {
     "mahalanobis": Row(
         "detect.detectors.mahalanobis:Mahalanobis",
@@ -174,7 +177,7 @@ def make_detector(
     scaler: str = "standard",
     seed: int = 0,
     device: str = "",
-    flagged_share: float | None = 0.05,
+    flagged_share: float | None = FLAGGED_SHARE,
     **options: Any,
 ) -> ScaledDetector:
     """Build a fresh detector, its scaler in front of it: `make_detector("knn").fit(X).predict(Y)`.

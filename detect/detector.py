@@ -21,7 +21,7 @@ Takes = Literal["vectors", "sequences", "bands"]
 """(n, dim), (n, n_frames, dim) with NaN after a clip's end, or (n, n_bands, dim)."""
 
 SET_BY_THE_RUN = frozenset({"random_state", "device", "on_epoch"})
-"""Parameters of a detector that `make_detector` and the fit set; they are no options."""
+"""Parameters of a detector that `make_detector` or the fit sets; users do not."""
 
 
 class Detector(Protocol):
@@ -46,8 +46,8 @@ class DetectorFacts:
     wants_scaling: bool = True
     """A ColumnScaler stands before it unless the user says otherwise."""
     needs_ids: bool = False
-    """It is fitted per machine type with y = machine IDs (n,), and `score_samples(X, ids)` has
-    the clips' IDs as a second argument."""
+    """It is fitted per machine type with y = machine IDs (n,), and the clips' machine IDs are the
+    second argument of `score_samples(X, ids)`."""
     trains_network: bool = False
     """It is a `NetworkDetector`."""
     published_network: str = ""
@@ -89,8 +89,8 @@ class NetworkDetector(OwnDetector):
     """A detector that trains a torch network.
 
     Parameters: `epochs` is the most passes, `device` where it trains ("" is the best there is),
-    `on_epoch` hears of every epoch, `random_state` seeds all draws. `fit` sets `history_`, a list
-    of `detect.detectors.training.Epoch`.
+    `on_epoch` is called with every epoch, `random_state` seeds all draws. `fit` sets `history_`, a
+    list of `detect.detectors.training.Epoch`.
     """
 
     trains_network: ClassVar[bool] = True

@@ -145,10 +145,7 @@ def fit(
     X = read_for(choice.name, unit.train_keys, read)
     try:
         with _epochs_to(tell, detector, unit.name):
-            if facts_of(choice.name).needs_ids:
-                detector.fit(X, np.array(unit.train_ids))
-            else:
-                detector.fit(X)
+            detector.fit(X, np.array(unit.train_ids))
     except ValueError as error:
         raise ValueError(f"{choice.name} on {unit.name} ({len(X)} clips): {error}") from error
     return detector

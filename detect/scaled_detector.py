@@ -9,11 +9,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from detect.detector import DetectorFacts, facts_of_class
+from detect.detector import facts_of_class
 from detect.scaler import ColumnScaler
-
-FLAGGED_SHARE = 0.05
-"""Share of the training clips that `predict` calls anomalous."""
 
 
 class ScaledDetector(BaseEstimator):  # type: ignore[misc]
@@ -34,37 +31,34 @@ class ScaledDetector(BaseEstimator):  # type: ignore[misc]
         detector: Any,
         scaler: ColumnScaler | None = None,
         *,
-        flagged_share: float | None = FLAGGED_SHARE,
+        flagged_share: float | None = None,
     ) -> None:
         self.detector = detector
         self.scaler = scaler
         self.flagged_share = flagged_share
 
-    @property
-    def facts(self) -> DetectorFacts:
-        """What the detector's class says about it."""
-        return facts_of_class(type(self.detector))
-
     def fit(self, X: NDArray[Any], y: NDArray[Any] | None = None) -> Self:
         """Learn from normal clips X; y (n,) are their machine IDs, for detectors that need them."""
-        needs_ids = self.facts.needs_ids
         scaled = X if self.scaler is None else self.scaler.fit_transform(X)
-        if needs_ids:
+        if self._needs_ids:
             self.detector.fit(scaled, y)
         else:
             self.detector.fit(scaled)
         self.offset_: float | None = None
         if self.flagged_share is not None:
-            scores = self.score_samples(X, y if needs_ids else None)
+            scores = self.score_samples(X, y)
             self.offset_ = float(np.quantile(scores, self.flagged_share))
         return self
 
     def score_samples(
         self, X: NDArray[Any], ids: NDArray[Any] | None = None
     ) -> NDArray[np.float64]:
-        """Rate each clip; higher means more normal. `ids` are the clips' machine IDs (n,)."""
+        """Rate each clip; higher means more normal.
+
+        `ids` are the clips' machine IDs (n,), for detectors that need them; others ignore them.
+        """
         scaled = X if self.scaler is None else self.scaler.transform(X)
-        if ids is None:
+        if ids is None or not self._needs_ids:
             return self.detector.score_samples(scaled)  # type: ignore[no-any-return]
         return self.detector.score_samples(scaled, ids)  # type: ignore[no-any-return]
 
@@ -83,3 +77,7 @@ class ScaledDetector(BaseEstimator):  # type: ignore[misc]
     def predict(self, X: NDArray[Any], ids: NDArray[Any] | None = None) -> NDArray[np.int64]:
         """Call each clip normal (1) or anomalous (-1)."""
         return np.where(self.decision_function(X, ids) < 0, -1, 1)
+
+    @property
+    def _needs_ids(self) -> bool:
+        return facts_of_class(type(self.detector)).needs_ids

@@ -37,7 +37,7 @@ class ColumnScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         X = self._validated(X, reset=False)
         scaled = X - self.mean_.astype(X.dtype)
         scaled /= self.scale_.astype(X.dtype)
-        return scaled
+        return scaled  # type: ignore[no-any-return]
 
     def _validated(self, X: NDArray[Any], *, reset: bool) -> NDArray[Any]:
         if getattr(X, "ndim", 2) < 3:

@@ -26,7 +26,8 @@ SCORED_AT_ONCE = 4096
 RIDGE = 1e-9
 """Of the mean variance, which is 1 for standardised clips."""
 LEAST_VARIANCE = 1e-4
-"""Share of a column's variance that a fold must leave for `_without` to be exact to 1e-8."""
+"""Share of a column's variance that must be left outside a fold; with less, `_Scatter` subtracts
+nearly equal numbers and the fold is refitted."""
 
 
 class Mahalanobis(OwnDetector, BaseEstimator):  # type: ignore[misc]
@@ -145,10 +146,11 @@ class _Scatter:
 class SharedMahalanobis(OwnDetector, BaseEstimator):  # type: ignore[misc]
     """Mahalanobis distance from the own machine ID, its covariance drawn to the type's mean.
 
-    Each ID has its own mean, scaling and Ledoit-Wolf covariance S_id of standardised clips; the
-    one used is (1 - share) S_id + share * mean of S_id over the type's IDs. `share_` is the one of
-    `SHARES` with the highest Gaussian log-likelihood of the training clips out of fold, and 0 if
-    that is below `LEAST_SHARE`. Without `ids`, a clip is rated as the ID that suits it best.
+    For IDs with few clips that vary alike. Each ID has its own mean, scaling and Ledoit-Wolf
+    covariance S_id of standardised clips; the one used is (1 - share) S_id + share * mean of S_id
+    over the type's IDs. `share_` is the one of `SHARES` with the highest Gaussian log-likelihood of
+    the training clips out of fold, and 0 if that is below `LEAST_SHARE`. Without `ids`, a clip is
+    rated as the ID that suits it best.
     """
 
     wants_scaling: ClassVar[bool] = False
@@ -156,7 +158,8 @@ class SharedMahalanobis(OwnDetector, BaseEstimator):  # type: ignore[misc]
 
     SHARES: ClassVar[tuple[float, ...]] = (0.0, 0.25, 0.5, 0.75, 1.0)
     LEAST_SHARE: ClassVar[float] = 0.75
-    """In a study of nine tasks, sharing less never helped and sharing by force did harm."""
+    """In a study of nine tasks, one machine type reached it and gained; sharing that was forced on
+    others did harm."""
 
     def fit(self, X: NDArray[Any], y: NDArray[Any]) -> Self:
         """Learn from normal clips X (n, dim) of the machine IDs y (n,), two clips of each."""

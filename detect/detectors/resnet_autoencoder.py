@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from detect.detectors.image_autoencoders import ImageDetector, doubling
+from detect.detectors.networks import Widths
 from detect.detectors.training import place, seeded
 from ground.files import sha256_of
-from ground.options import Count
 
 IMAGES_AT_ONCE = 16
 WEIGHTS_FILE = "model.safetensors"
@@ -32,7 +32,7 @@ class ResNetAutoencoder(ImageDetector):
     """
 
     weights: str = ""
-    widths: tuple[Count, ...] = (256, 128, 64, 32, 16)
+    widths: Widths = (256, 128, 64, 32, 16)
 
     wants_scaling: ClassVar[bool] = False
     published_network: ClassVar[str] = "resnet50"

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from detect.detectors.networks import VAE, divergence
+from detect.detectors.networks import VAE, Widths, divergence
 from detect.detectors.sequences import SequenceDetector
 from detect.detectors.training import Examples, Windows
 from ground.options import Count, NotNegative
@@ -61,7 +61,7 @@ class OfficialAE(StackedFrames):
 
     epochs: Count = 100
     batch_size: Count = 512
-    hidden: tuple[Count, ...] = (128, 128, 128, 128)
+    hidden: Widths = (128, 128, 128, 128)
     bottleneck: Count = 8
     rate_by: Literal["mse", "mahalanobis", "mahalanobis_of_mean"] = "mse"
 
@@ -113,7 +113,7 @@ class FramesVAE(StackedFrames):
     """
 
     batch_size: Count = 512
-    hidden: tuple[Count, ...] = (400, 400)
+    hidden: Widths = (400, 400)
     latent: Count = 20
     beta: NotNegative = 1.0
     batchnorm: bool = False

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from detect.detectors.image_autoencoders import ImageDetector, cropped, doubling, padded
+from detect.detectors.networks import Widths
 from detect.detectors.resnet_autoencoder import IMAGES_AT_ONCE
 from ground.options import Count, Dropout, NotNegative
 
@@ -33,7 +34,7 @@ class SVDDAutoencoder(ImageDetector):
     has no bias terms; and latent numbers or scores that no longer vary are a CollapsedError.
     """
 
-    widths: tuple[Count, ...] = (32, 64, 128, 256)
+    widths: Widths = (32, 64, 128, 256)
     dropout: tuple[Dropout, ...] = (0.0, 0.2, 0.3, 0.3)
     latent: Count = 40
     svdd: NotNegative = 0.1

@@ -170,6 +170,7 @@ def test_an_unknown_option_names_those_that_exist(name):
         ("mlp", {"learning_rate": -1.0}, "mlp.learning_rate should be greater than 0; got -1.0"),
         ("cnn_svdd", {"skips": "maybe"}, "cnn_svdd.skips should be a valid boolean; got 'maybe'"),
         ("fc_ae", {"hidden": 64}, "fc_ae.hidden should be a valid tuple; got 64"),
+        ("fc_ae", {"hidden": []}, r"fc_ae.hidden .* should have at least 1 item .*; got \[\]"),
         ("fc_ae", {"hidden": (64, 0)}, r"fc_ae.hidden should be greater than .* 1; got \(64, 0\)"),
         ("iforest", {"n_estimators": "x"}, "'n_estimators' parameter of .* must be an int"),
     ],
@@ -201,16 +202,14 @@ def test_predict_flags_a_twentieth_of_the_training_clips_and_clips_that_score_be
     choice, facts = quick_choice(name)
     rng = np.random.default_rng(0)
     X = rng.normal(size=(40, *SHAPES[facts.takes])).astype(np.float32)
-    ids = np.array(["id_00", "id_02"]).repeat(20) if facts.needs_ids else None
+    ids = np.array(["id_00", "id_02"]).repeat(20)  # ignored by most
     clips = np.concatenate([X, X[:5] + 30 * rng.normal(size=X[:5].shape).astype(np.float32)])
-    all_ids = None if ids is None else np.concatenate([ids, ids[:5]])
+    all_ids = np.concatenate([ids, ids[:5]])
 
     detector = make_detector(name, **choice.options).fit(X, ids)
 
-    margins, verdicts = (
-        method(clips) if ids is None else method(clips, all_ids)
-        for method in (detector.decision_function, detector.predict)
-    )
+    margins = detector.decision_function(clips, all_ids)
+    verdicts = detector.predict(clips, all_ids)
     assert set(verdicts) <= {1, -1}
     np.testing.assert_array_equal(verdicts == -1, margins < 0)
     assert 1 <= (verdicts[:40] == -1).sum() <= 2  # beam rates them all 0, but for rounding
