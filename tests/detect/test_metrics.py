@@ -87,8 +87,7 @@ def test_f1_ev_equals_a_loop_over_thresholds(rng):
         levels = np.unique(scores)
 
         expected = sum(
-            (high - low) * f1_score(truth, scores > low)
-            for low, high in pairwise(levels)
+            (high - low) * f1_score(truth, scores > low) for low, high in pairwise(levels)
         )
 
         assert metrics.f1_ev(truth, scores) == pytest.approx(expected / np.ptp(scores))
