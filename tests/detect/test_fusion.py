@@ -1,9 +1,8 @@
 """Members are compared by their own out-of-fold scores, and the published figures come out."""
 
+import auto_reference
 import numpy as np
 import pytest
-import recipe_members
-import soundfile
 
 from detect import metrics
 from detect.fitting import DetectorChoice, FitUnit, fit_and_score
@@ -196,17 +195,17 @@ FIRST_ANOMALOUS = "test/anomaly_id_00_00000000.wav"
 FIRST_NORMAL = "test/normal_id_00_00000012.wav"
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["as recorded", "RMS 0.05"])
+@pytest.fixture(scope="module", params=[0.0, 0.05], ids=["as recorded", "RMS 0.05"])
 def fan(request, shared_data):
     """Compute every member's vectors of the fan's clips, as recorded or at equal level."""
     root = shared_data / "mimii_fan" / "fan"
-    found = {}
-    for path in sorted(root.rglob("*.wav")):
-        waveform, _ = soundfile.read(path)
-        if request.param:
-            waveform = waveform * 0.05 / np.sqrt(np.mean(waveform**2))
-        found[path.relative_to(root).as_posix()] = recipe_members.vectors(waveform)
-    return request.param, found
+    paths = sorted(root.rglob("*.wav"))
+    keys = [path.relative_to(root).as_posix() for path in paths]
+    members = {
+        name: dict(zip(keys, X.astype(np.float32), strict=True))
+        for name, X in auto_reference.views(paths, request.param).items()
+    }
+    return request.param > 0, keys, members
 
 
 def members_of(vectors, train, test):
@@ -215,10 +214,10 @@ def members_of(vectors, train, test):
     unit = FitUnit("fan", "id_00", train, ids * len(train), test, ids * len(test))
     choice = DetectorChoice("mahalanobis")
     members = []
-    for name in recipe_members.MEMBERS:
+    for name, vector_of in vectors.items():
 
-        def read(keys, name=name):
-            return np.stack([vectors[key][name] for key in keys])
+        def read(keys, vector_of=vector_of):
+            return np.stack([vector_of[key] for key in keys])
 
         unseen = out_of_fold(unit, read, choice).scores
         scores = fit_and_score(unit, read, choice).scores
@@ -239,24 +238,22 @@ def figures(vectors, train, test):
     }
 
 
-def folder_split(vectors):
-    return tuple(
-        tuple(key for key in vectors if key.startswith(part)) for part in ("train", "test")
-    )
+def folder_split(keys):
+    return tuple(tuple(key for key in keys if key.startswith(part)) for part in ("train", "test"))
 
 
 def test_the_published_figures_of_the_fan_come_out_to_the_last_pair(fan):
-    is_levelled, vectors = fan
+    is_levelled, keys, vectors = fan
 
-    found = figures(vectors, *folder_split(vectors))
+    found = figures(vectors, *folder_split(keys))
 
     for name, expected in (EQUAL_LEVEL if is_levelled else RECORDED).items():
         assert found[name] == pytest.approx(expected, abs=6e-5), name
 
 
 def test_the_published_z_and_threshold_of_the_fan_come_out(fan):
-    is_levelled, vectors = fan
-    fused = fuse(members_of(vectors, *folder_split(vectors)))
+    is_levelled, keys, vectors = fan
+    fused = fuse(members_of(vectors, *folder_split(keys)))
     score_of = dict(zip(fused.keys, fused.scores, strict=True))
 
     found = [
@@ -270,26 +267,28 @@ def test_the_published_z_and_threshold_of_the_fan_come_out(fan):
 
 
 def test_the_product_equals_a_plain_computation_of_the_recipe(fan):
-    _, vectors = fan
-    train, test = folder_split(vectors)
+    _, keys, vectors = fan
+    train, test = folder_split(keys)
+    of_split = [
+        [np.stack([vector_of[key] for key in part]) for vector_of in vectors.values()]
+        for part in (train, test)
+    ]
 
-    for one in members_of(vectors, train, test):
-        X, Y = (np.stack([vectors[key][one.name] for key in keys]) for keys in (train, test))
-        np.testing.assert_allclose(one.scores, recipe_members.squared_distances(X, Y), rtol=1e-5)
-        plain = recipe_members.left_out_distances(X)
-        np.testing.assert_allclose(one.out_of_fold, plain, rtol=1e-5)
+    fused = fuse(members_of(vectors, train, test))
+
+    unseen, scores = auto_reference.fused_z(*of_split, np.arange(len(train)))
+    np.testing.assert_allclose(fused.out_of_fold, unseen, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(fused.scores, scores, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.slow
 def test_the_published_means_of_twenty_splits_come_out(fan):
-    is_levelled, vectors = fan
-    train, test = folder_split(vectors)
-    normal = sorted((key for key in vectors if "normal" in key), key=lambda key: key.split("/")[1])
-    anomalous = tuple(key for key in vectors if "anomaly" in key)
-    splits = [(train, test)]
+    is_levelled, keys, vectors = fan
+    splits = [folder_split(keys)]
+    normal = sorted((key for key in keys if "normal" in key), key=lambda key: key.split("/")[1])
+    anomalous = [key for key in keys if "anomaly" in key]
     for split in range(1, 20):
-        order = np.random.RandomState(split - 1).permutation(20)
-        chosen = [normal[i] for i in order]
+        chosen = [normal[i] for i in np.random.RandomState(split - 1).permutation(20)]
         splits.append((tuple(sorted(chosen[:12])), (*sorted(chosen[12:]), *anomalous)))
 
     found = [figures(vectors, *split) for split in splits]
