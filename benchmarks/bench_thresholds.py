@@ -2,6 +2,7 @@
 
     python benchmarks/bench_thresholds.py                  # the table of docs/metrics.md
     python benchmarks/bench_thresholds.py --machines 50    # a look, in a minute
+    python benchmarks/bench_thresholds.py --keep rates.jsonl   # can be interrupted and resumed
 
 A machine is a random distribution of normal clips in 4 dimensions: an ellipsoid with light, heavy
 or skewed tails, or two of them. n clips train a detector; out-of-fold scores give its threshold;
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -132,21 +132,29 @@ def table(lines: list[tuple[int, str, str, float, float]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--machines", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="number of the first machine")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--detectors", nargs="+", default=list(DETECTORS))
-    parser.add_argument("--json", type=Path, help="also keep every machine's rates in this file")
+    parser.add_argument("--keep", type=Path, help="append rates to this file, and resume from it")
     options = parser.parse_args()
-    start = time.perf_counter()
-    lines = [
-        (n, *line)
-        for n in options.sizes
-        for number in range(options.machines)
-        for line in rates_of_machine(number, n, options.detectors)
-    ]
-    print(table(lines))
-    print(f"\n{options.machines} machines per row, {time.perf_counter() - start:.0f} s")
-    if options.json:
-        options.json.write_text(json.dumps(lines))
+    lines: list[tuple[int, int, str, str, float, float]] = []
+    if options.keep and options.keep.exists():
+        lines = [tuple(json.loads(line)) for line in options.keep.read_text().splitlines()]
+    done = {number for number, *_ in lines}
+    for number in range(options.first, options.first + options.machines):
+        if number in done:
+            continue
+        own = [
+            (number, n, *line)
+            for n in options.sizes
+            for line in rates_of_machine(number, n, options.detectors)
+        ]
+        lines += own
+        if options.keep:
+            with options.keep.open("a") as file:
+                file.write("".join(f"{json.dumps(line)}\n" for line in own))
+    print(table([line[1:] for line in lines]))
+    print(f"\n{len({number for number, *_ in lines})} machines per row")
 
 
 if __name__ == "__main__":
