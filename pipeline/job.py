@@ -98,8 +98,7 @@ def _print_outcomes(
             entries = report.over_seeds(entries)
         if not settings.sweep:  # leaderboard.csv has the rates of decisions all the same
             entries = [{k: v for k, v in entry.items() if "_at_" not in k} for entry in entries]
-        title = f"{dataset.name}, in an oracle's order: by the AUC of its test clips"
-        results_screen().print(report.leaderboard_table(entries, title=title))
+        results_screen().print(report.leaderboard_table(entries, title=dataset.name))
     else:
         name, warning = outcomes[0].combination.name, outcomes[0].warning
         title = f"{name} ({warning})" if warning else name
