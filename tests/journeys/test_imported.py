@@ -126,7 +126,7 @@ def test_imported_log_mel_runs_through_every_pooling(pipeline, log_mel_sequences
 
     assert code == 0, err
     for pooling in over_frames:
-        assert f" {pooling} " in out
+        assert f"\n{pooling} " in out
 
 
 def test_imported_log_mel_runs_through_sequence_detectors(pipeline, log_mel_sequences):
