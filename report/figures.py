@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 COLOURS = {"normal": "#2f74b5", "anomalous": "#d9642c", "unknown": "#8a8f98"}
 
 
-def draw_scores(path: Path, machines: Sequence[MachineScores]) -> None:
-    """Draw each machine's histogram of anomaly scores to a PNG."""
+def draw_scores(path: Path, machines: Sequence[MachineScores]) -> bool:
+    """Draw each machine's histogram of anomaly scores to a PNG; False where there is no machine."""
     drawn = worst_first(machines)
+    if not drawn:
+        return False
     n_columns = min(3, len(drawn))
     n_rows = -(-len(drawn) // n_columns)
     figure, axes = _subplots(n_rows, n_columns, width=4.2 * n_columns, height=2.6 * n_rows)
@@ -42,6 +44,7 @@ def draw_scores(path: Path, machines: Sequence[MachineScores]) -> None:
     axes[0].set_ylabel("clips", fontsize=8)
     axes[0].legend(frameon=False, fontsize=8)
     _save(figure, path)
+    return True
 
 
 def draw_roc(path: Path, machines: Sequence[MachineScores]) -> bool:

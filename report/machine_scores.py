@@ -89,7 +89,7 @@ class MachineScores:
 def machine_scores(
     table: ClipTable, scores: Sequence[Scores], results: Sequence[Result]
 ) -> list[MachineScores]:
-    """Gather the test clips of each machine, most anomalous first."""
+    """Gather the test clips of each machine that have a score, most anomalous first."""
     label_of = dict(zip(table.key, table.label, strict=True))
     result_of = {(r.machine_type, r.machine_id): r for r in results if not r.is_summary}
     clips: dict[tuple[str, str], list[tuple[float, str]]] = {}
@@ -98,7 +98,9 @@ def machine_scores(
         for key, machine_id, score in zip(
             unit.test_keys, unit.test_ids, fitted.scores, strict=True
         ):
-            clips.setdefault((unit.machine_type, machine_id), []).append((-float(score), key))
+            if np.isfinite(score):
+                machine = unit.machine_type, machine_id
+                clips.setdefault(machine, []).append((-float(score), key))
     gathered = []
     for machine in sorted(clips):
         ranked = sorted(clips[machine])

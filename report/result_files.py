@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from itertools import groupby
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,12 @@ def write_ranking(
 ) -> Path:
     """Write `ranking.csv`: every test clip of each machine, the most anomalous first.
 
-    `judged` has p-value and verdict by machine and clip key; they become two more columns, empty
-    for clips that it lacks.
+    Clips without a score are last. `judged` has p-value and verdict by machine and clip key; they
+    become two more columns, empty for clips that it lacks.
     """
     label_of = dict(zip(table.key, table.label, strict=True))
     clips = sorted(
-        ((fitted.unit.machine_type, machine_id), -float(score), key)
+        ((fitted.unit.machine_type, machine_id), isnan(score), -float(score), key)
         for fitted in scores
         for key, machine_id, score in zip(
             fitted.unit.test_keys, fitted.unit.test_ids, fitted.scores, strict=True
@@ -96,9 +97,9 @@ def write_ranking(
     lines = [heading + (["p_value", "verdict"] if judged else [])]
     for machine, own in groupby(clips, key=lambda clip: clip[0]):
         judged_clips = (judged or {}).get(machine, {})
-        for rank, (_, negative, key) in enumerate(own, start=1):
-            cells = [*map(cell_of, machine), str(rank), cell_of(key), repr(-negative)]
-            cells.append(cell_of(label_of[key]))
+        for rank, (_, is_unrated, negative, key) in enumerate(own, start=1):
+            cells = [*map(cell_of, machine), str(rank), cell_of(key)]
+            cells += ["" if is_unrated else repr(-negative), cell_of(label_of[key])]
             if judged:
                 cells += map(cell_of, judged_clips.get(key, (None, None)))
             lines.append(cells)

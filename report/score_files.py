@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, nan
+from math import isfinite, isnan, nan
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
@@ -55,15 +55,19 @@ class NamedMachine:
 def write_scores(
     folder: Path, table: ClipTable, scores: Sequence[Scores], year: int = 2020
 ) -> list[Path]:
-    """Write the `anomaly_score_*.csv` of each machine as DCASE wants it in that year."""
+    """Write the `anomaly_score_*.csv` of each machine as DCASE wants it in that year.
+
+    Clips without a score (NaN) are left out.
+    """
     lines: dict[Machine, list[tuple[str, str]]] = {}
     for fitted in scores:
         unit = fitted.unit
         for key, machine_id, score in zip(
             unit.test_keys, unit.test_ids, fitted.scores, strict=True
         ):
-            machine = unit.machine_type, machine_id
-            lines.setdefault(machine, []).append((key, repr(float(score))))
+            if not isnan(score):
+                machine = unit.machine_type, machine_id
+                lines.setdefault(machine, []).append((key, repr(float(score))))
     return _write(folder, SCORES, table, lines, year)
 
 

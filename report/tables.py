@@ -28,6 +28,7 @@ FIGURES = {
 }
 GIVES_WAY = {"auc_pooled": 3, "auc_hmean": 2, "pauc_mean": 1}
 """Which figures of a leaderboard are left out first where the screen is narrow."""
+ORDER = "by AUC of its test clips (oracle order)"
 RATES = {"accuracy": "acc", "precision": "prec", "recall": "rec", "f1": "F1"}
 LISTED = 4
 """As many names as one note lists; of more it says how many."""
@@ -50,8 +51,6 @@ class FittedTable:
     columns: Sequence[Column]
     title: str = ""
     notes: Sequence[str] = ()
-    n_before_line: int = 0
-    """Rows above the empty line, if there is to be one."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield title, table and notes; each may be wider than the table and wraps by itself."""
@@ -83,8 +82,8 @@ class FittedTable:
                 no_wrap=not column.is_name,
                 overflow="fold",
             )
-        for number, cells in enumerate(zip(*(c.cells for c in columns), strict=True), start=1):
-            table.add_row(*cells, end_section=number == self.n_before_line)
+        for cells in zip(*(column.cells for column in columns), strict=True):
+            table.add_row(*cells)
         return table
 
 
@@ -115,14 +114,13 @@ def results_table(rows: Sequence[Result], title: str = "", year: int = 2020) -> 
     official = official_score(rows, year)
     if has_domains and official is not None:
         notes.append(f"official score of DCASE {year} (harmonic mean): {official:.3f}")
-    n_machines = sum(not row.is_summary for row in rows)
-    return FittedTable(columns, title, notes, n_machines if n_machines < len(rows) else 0)
+    return FittedTable(columns, title, notes)
 
 
 def leaderboard_table(entries: Sequence[Entry], title: str = "") -> FittedTable:
     """Lay out a grid's combinations, best mean AUC first; reasons of failures are below.
 
-    Names that all combinations share are in the title.
+    The title says that the order uses labels, and names what all combinations share.
     """
     entries = ranked(entries)
     columns = columns_of(entries)
@@ -132,7 +130,7 @@ def leaderboard_table(entries: Sequence[Entry], title: str = "") -> FittedTable:
         for name in names
         if len(entries) > 1 and len(values := {str(e.get(name, "")) for e in entries}) == 1
     }
-    title = ", ".join(filter(None, [title, *(f"{name} {value}" for name, value in shared.items())]))
+    said = [title, ORDER, *(f"{name} {value}" for name, value in shared.items())]
     told_apart = [name for name in names if name not in shared]
     shown = [
         Column(name, [_text(str(entry.get(name, ""))) for entry in entries], 0, True)
@@ -152,7 +150,7 @@ def leaderboard_table(entries: Sequence[Entry], title: str = "") -> FittedTable:
         for kind in ("error", "note")
         for entry in entries
     )
-    return FittedTable(shown, title, list(_noted(reasons)))
+    return FittedTable(shown, ", ".join(filter(None, said)), list(_noted(reasons)))
 
 
 def _machine(row: Result) -> str:

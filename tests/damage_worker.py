@@ -157,7 +157,7 @@ def main() -> None:
             error.add_note(f"{kind}: {file.name}, byte {at} is {data[at]:#x}")
             raise
         counts[outcome] = counts.get(outcome, 0) + 1
-    print(json.dumps(counts))  # noqa: T201
+    print(json.dumps(counts))
 
 
 if __name__ == "__main__":

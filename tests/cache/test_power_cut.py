@@ -64,7 +64,7 @@ def check(disk: Path, acknowledged: frozenset[str]) -> int:
 
 def say(capsys: pytest.CaptureFixture[str], counts: dict[str, int]) -> None:
     with capsys.disabled():
-        print("\npower cuts:", ", ".join(f"{n} {what}" for what, n in counts.items()))  # noqa: T201
+        print("\npower cuts:", ", ".join(f"{n} {what}" for what, n in counts.items()))
 
 
 def test_a_power_cut_after_any_step_loses_nothing_that_was_acknowledged(tmp_path, capsys):

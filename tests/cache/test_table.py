@@ -44,7 +44,7 @@ def damage(kind: str, n: int, folder: Path, capsys: pytest.CaptureFixture[str]) 
     counts: dict[str, int] = json.loads(ran.stdout)
     with capsys.disabled():
         said = ", ".join(f"{count} {what}" for what, count in counts.items())
-        print(f"\ndamaged bytes, {kind}: {said}")  # noqa: T201
+        print(f"\ndamaged bytes, {kind}: {said}")
     return counts
 
 

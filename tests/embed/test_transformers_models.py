@@ -197,5 +197,5 @@ def test_hostile_settings_give_vectors_or_one_line(
         assert "\n" not in message, settings
         counts["refused" if message else "encoded"] += 1
 
-    print(f"settings of {family}: {n} mutants, {counts}, slowest {slowest:.1f} s")  # noqa: T201
+    print(f"settings of {family}: {n} mutants, {counts}, slowest {slowest:.1f} s")
     assert slowest < 60

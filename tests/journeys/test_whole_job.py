@@ -119,7 +119,7 @@ def test_a_run_folder_holds_what_was_promised(pipeline, recordings):
     }
     table = rows(folder / "results.csv")
     assert [row["machine_id"] for row in table] == ["id_00", "id_02", "mean", "hmean", "pooled"]
-    assert ",".join(table[0]) == COLUMNS
+    assert ",".join(table[0]) == f"{COLUMNS},note"
     lines = score_files(folder)["anomaly_score_valve_id_00.csv"].split()
     names = [line.split(",")[0] for line in lines]
     assert len(names) == 8

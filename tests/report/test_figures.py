@@ -84,3 +84,20 @@ def test_equal_scores_are_drawn(tmp_path):
     draw_scores(tmp_path / "scores.png", machines)
 
     assert (tmp_path / "scores.png").stat().st_size > 1000
+
+
+def test_without_machines_there_are_no_figures(tmp_path):
+    assert not draw_scores(tmp_path / "scores.png", [])
+    assert not draw_roc(tmp_path / "roc.png", [])
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("labels", [("unknown",), ("normal",), ("anomalous",)])
+def test_there_is_no_roc_curve_of_one_class(labels, tmp_path):
+    run, *_ = make_run(labels=labels)
+
+    drawn = draw_roc(tmp_path / "roc.png", machine_scores(run.table, run.scores, run.results))
+
+    assert not drawn
+    assert list(tmp_path.iterdir()) == []

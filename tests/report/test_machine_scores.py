@@ -21,6 +21,18 @@ def test_clips_are_gathered_by_machine_with_the_most_anomalous_first(rng):
         assert [score_of[key] for key in machine.keys] == machine.scores.tolist()
 
 
+def test_clips_without_a_score_are_not_drawn(rng):
+    table, (fitted, other) = scored(rng)
+    fitted.scores[3] = np.nan
+    other.scores[:] = np.nan
+
+    (machine,) = machine_scores(table, [fitted, other], [])
+
+    assert machine.machine_id == "id_00"
+    assert len(machine.keys) == len(machine.scores) == 29
+    assert fitted.unit.test_keys[3] not in machine.keys
+
+
 def test_the_roc_curve_has_the_area_of_the_table(rng):
     table, scores = scored(rng)
     rows = results(table, scores)

@@ -257,3 +257,13 @@ def test_very_many_results_are_left_to_their_file(tmp_path):
     assert ("total mean", "auc") in page.cells
     assert len(page.cells) <= 2 * ROWS_LISTED
     assert "results.csv has the machines" in "".join(page.text)
+
+
+def test_figures_without_an_interval_are_shown(tmp_path):
+    run, *_ = make_run(
+        1, results=[Result("fan", n, 1, 1, 1, 0.75, pauc=0.5) for n in ("a", "mean")]
+    )
+
+    page = written(tmp_path, run)
+
+    assert page.cells["fan a", "auc"] == "0.750"

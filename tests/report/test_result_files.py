@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 from scored_machines import HOSTILE, both, one_clip, scored
 
@@ -119,3 +120,13 @@ def test_hostile_names_of_a_ranking_are_read_back(tmp_path):
     assert {row["machine_type"] for row in rows} == set(HOSTILE)
     assert {row["key"] for row in rows} == {f"{i}{name}" for i, name in enumerate(HOSTILE)}
     assert {row["anomaly_score"] for row in rows} == {"-1.5"}
+
+
+def test_clips_without_a_score_end_the_ranking(rng, tmp_path):
+    table, (fitted, _) = scored(rng)
+    fitted.scores[3] = np.nan
+
+    rows = read_csv(write_ranking(tmp_path, table, [fitted]))
+
+    assert (rows[-1]["key"], rows[-1]["anomaly_score"]) == (fitted.unit.test_keys[3], "")
+    assert all(row["anomaly_score"] for row in rows[:-1])

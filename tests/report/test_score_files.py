@@ -3,6 +3,7 @@
 import csv
 import itertools
 
+import numpy as np
 import pytest
 from scored_machines import HOSTILE, both, one_clip, scored
 
@@ -163,3 +164,11 @@ def test_a_broken_decision_file_is_named_with_its_line(content, message, tmp_pat
 
     with pytest.raises(ValueError, match=f"{path.name}, {message}"):
         read_decision_file(path)
+
+
+def test_clips_without_a_score_are_left_out_of_the_score_file(tmp_path):
+    parts = [one_clip(("fan", "id_00"), key, score) for key, score in (("a", 1), ("b", np.nan))]
+
+    (path,) = write_scores(tmp_path, both([t for t, _ in parts]), [s for _, s in parts])
+
+    assert read_score_file(path) == [("a", 1.0)]
