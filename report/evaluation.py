@@ -7,13 +7,14 @@ score file per domain.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from detect.fitting import ClipTable, FitUnit, Scores
-from detect.results import Result, results
+from detect.results import Decided, Result, rate_decisions, results
 from report.score_files import (
     DECISIONS,
     SCORES,
@@ -29,17 +30,10 @@ CLIP = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class DecisionRates:
-    """How far a machine's decisions agree with its labels, anomalous being positive."""
-
-    precision: float
-    recall: float
-    f1: float
-
-
 def evaluate_score_files(folder: Path) -> tuple[list[Result], int]:
     """Compute AUC and pAUC per machine ID, means and pooled, from `anomaly_score_*.csv`.
+
+    `decision_result_*.csv` beside them give recall, precision, F1 and false alarms.
 
     Returns them with the DCASE year whose rules apply: 2021 for a file per domain, 2022 (2023
     where there is no section but 00) for domains in the clips' names, 2020 without domains.
@@ -69,36 +63,33 @@ def evaluate_score_files(folder: Path) -> tuple[list[Result], int]:
         raise ValueError(f"{folder}: its score files are all empty")
     table = ClipTable(*zip(*rows, strict=True))
     year = _year(table, any(machine.domain for machine in paths.values()))
-    return results(table, fitted, year=year), year
+    return _with_decisions(results(table, fitted, year=year), folder), year
 
 
-def evaluate_decision_files(folder: Path) -> dict[tuple[str, str], DecisionRates]:
-    """Compute precision, recall and F1 per machine from `decision_result_*.csv`.
+def _with_decisions(rows: Sequence[Result], folder: Path) -> list[Result]:
+    """Add to machines and pooled rows what `decision_result_*.csv` beside the scores decided.
 
-    Clips without a label in their name are left out, and machines without an anomalous clip or
-    without a normal one. Empty where the folder has no such files. Raises ValueError for a line
+    Clips without a label in their name are counted and not rated. Raises ValueError for a line
     that is not `file name,0` or `file name,1`.
     """
-    from sklearn.metrics import precision_recall_fscore_support
-
-    truth: dict[tuple[str, str], list[bool]] = {}
-    decided: dict[tuple[str, str], list[bool]] = {}
+    clips: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for path, machine in _files(folder, DECISIONS).items():
-        key = machine.machine_type, machine.machine_id
         for name, is_anomalous in read_decision_file(path):
-            label, _ = _label_and_domain(name)
-            if label != "unknown":
-                truth.setdefault(key, []).append(label == "anomalous")
-                decided.setdefault(key, []).append(is_anomalous)
-    return {
-        machine: DecisionRates(
-            *precision_recall_fscore_support(
-                labels, decided[machine], average="binary", zero_division=0.0
-            )[:3]
-        )
-        for machine, labels in sorted(truth.items())
-        if len(set(labels)) == 2
-    }
+            clip = _label_and_domain(name)[0], "anomalous" if is_anomalous else "normal"
+            clips.setdefault((machine.machine_type, machine.machine_id), []).append(clip)
+            clips.setdefault((machine.machine_type, "pooled"), []).append(clip)
+    return [
+        replace(row, decided=_decided(clips[machine])) if machine in clips else row
+        for row in rows
+        for machine in [(row.machine_type, row.machine_id)]
+    ]
+
+
+def _decided(clips: Sequence[tuple[str, str]]) -> Decided:
+    """Rate decisions, label and verdict of each clip, whose promise nobody knows."""
+    labels, verdicts = zip(*clips, strict=True)
+    unknown = np.full(len(clips), np.nan)
+    return replace(rate_decisions(labels, unknown, verdicts, unknown), promised_false_alarms=None)
 
 
 def _files(folder: Path, prefix: str) -> dict[Path, NamedMachine]:

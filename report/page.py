@@ -21,6 +21,7 @@ from ground.file_names import file_name
 from ground.files import write_whole
 from report.drawings import Histogram, histogram, roc_path, short, training_losses
 from report.machine_scores import DRAWN_AT_MOST, MachineScores, machine_scores, worst_first
+from report.tables import notes_of
 from report.templates import render
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def write_report(folder: Path, run: Run) -> Path:
         n_outlier_machines=len({clip.machine for clip in run.unlike}),
         left_out=left_out[:LEFT_OUT_LISTED],
         n_left_out_otherwise=sum(len(e.listed) + e.n_more for e in left_out[LEFT_OUT_LISTED:]),
-        noted=any(row.note for row in rows),
+        notes=notes_of(rows),
+        decided=any(row.decided for row in rows),
         domains=any(row.auc_source is not None or row.auc_target is not None for row in rows),
     )
     folder.mkdir(parents=True, exist_ok=True)

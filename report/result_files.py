@@ -39,15 +39,28 @@ COLUMNS = (
 
 def results_csv(rows: Sequence[Result]) -> str:
     """Format `results.csv`: the promised columns, then each further one that some row fills."""
-    further = [
-        f.name
-        for f in fields(Result)
-        if f.name not in COLUMNS
-        and any(getattr(row, f.name) not in (None, f.default) for row in rows)
-    ]
-    columns = [*COLUMNS, *further]
-    lines = ([cell_of(getattr(row, column)) for column in columns] for row in rows)
-    return csv_text([columns, *lines])
+    cells_of = [_cells(row) for row in rows]
+    filled = dict.fromkeys(column for cells in cells_of for column in cells)
+    in_order = dict.fromkeys([*COLUMNS, *(field.name for field in fields(Result)), *filled])
+    columns = [column for column in in_order if column in COLUMNS or column in filled]
+    return csv_text([columns, *([cells.get(c, "") for c in columns] for cells in cells_of)])
+
+
+def _cells(row: Result) -> dict[str, str]:
+    """Return the cells of a row that are not empty; what thresholds decided comes last."""
+    plain = {
+        field.name: getattr(row, field.name)
+        for field in fields(Result)
+        if not field.name.startswith("decided")
+        and (field.name in COLUMNS or getattr(row, field.name) != field.default)
+    }
+    decided = {  # the row's own note has what the threshold's says
+        column: value
+        for column, value in row.decision_columns().items()
+        if not column.startswith("note")
+    }
+    cells = {column: cell_of(value) for column, value in {**plain, **decided}.items()}
+    return {column: cell for column, cell in cells.items() if cell}
 
 
 def results_json(rows: Sequence[Result], year: int, more: Mapping[str, Any] | None = None) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from detect.results import Result, official_score
+from detect.results import Decided, Result, official_score
 from ground.text import visible
 from report.leaderboard import Entry, columns_of, is_name, ranked
 
@@ -92,7 +92,7 @@ def results_table(rows: Sequence[Result], title: str = "", year: int = 2020) -> 
     columns = [
         Column("machine", [_text(_machine(row), "bold" * row.is_summary) for row in rows], 0, True),
         *(
-            Column(heading, [_text(str(count)) for count in counts], 2)
+            Column(heading, [_text(str(count)) for count in counts], 3)
             for heading, counts in (
                 ("train", [row.n_train for row in rows]),
                 ("normal", [row.n_normal for row in rows]),
@@ -100,21 +100,48 @@ def results_table(rows: Sequence[Result], title: str = "", year: int = 2020) -> 
             )
         ),
         Column("AUC", [_figure(row.auc) for row in rows]),
-        Column("95 %", [_interval(row.auc_low, row.auc_high) for row in rows], 3),
+        Column("95 %", [_interval(row.auc_low, row.auc_high) for row in rows], 4),
         Column("pAUC", [_figure(row.pauc) for row in rows]),
-        Column("95 %", [_interval(row.pauc_low, row.pauc_high) for row in rows], 3),
+        Column("95 %", [_interval(row.pauc_low, row.pauc_high) for row in rows], 4),
     ]
     has_domains = any(r.auc_source is not None or r.auc_target is not None for r in rows)
     if has_domains:
         columns += [
-            Column("source", [_figure(row.auc_source) for row in rows], 1),
-            Column("target", [_figure(row.auc_target) for row in rows], 1),
+            Column("source", [_figure(row.auc_source) for row in rows], 2),
+            Column("target", [_figure(row.auc_target) for row in rows], 2),
         ]
-    notes = list(_noted((_machine(row), row.note) for row in rows))
+    notes = notes_of(rows)
+    if any(row.decided for row in rows):
+        columns.append(Column("alarms", [_text(alarms(row.decided)) for row in rows], 1))
+        notes.append("alarms: promised -> measured false-alarm rate, anomalous clips found")
     official = official_score(rows, year)
     if has_domains and official is not None:
         notes.append(f"official score of DCASE {year} (harmonic mean): {official:.3f}")
     return FittedTable(columns, title, notes)
+
+
+def notes_of(rows: Sequence[Result]) -> list[str]:
+    """Say each note of the rows once, with the machines that it is about."""
+    return list(_noted((_machine(row), row.note) for row in rows))
+
+
+def alarms(decided: Decided | None) -> str:
+    """Say what a threshold promised and did: `5 % -> 6.3 %, recall 71 %`; "" without one."""
+    if decided is None:
+        return ""
+    promised, false_alarms = decided.promised_false_alarms, decided.false_alarms
+    rates = [percent(rate) for rate in (promised, false_alarms) if rate is not None]
+    if false_alarms is None and decided.recall is None:  # no labels
+        counted = f"{decided.n_decided_anomalous} anomalous"
+    else:
+        counted = "" if decided.recall is None else f"recall {percent(decided.recall)}"
+    return ", ".join(filter(None, [" -> ".join(rates), counted]))
+
+
+def percent(share: float) -> str:
+    """Write a share in percent, with two digits: `5 %`, `6.3 %`, `71 %`."""
+    number = 100 * share
+    return f"{number:.0f} %" if number >= 10 else f"{float(f'{number:.2g}'):g} %"
 
 
 def leaderboard_table(entries: Sequence[Entry], title: str = "") -> FittedTable:

@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ground.text import visible
+from report.tables import percent
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -32,6 +33,7 @@ def _environment() -> Environment:
         finalize=_shown,
     )
     environment.filters["figure"] = _figure
+    environment.filters["percent"] = _percent
     environment.filters["heat"] = _heat
     environment.filters["across"] = _across
     return environment
@@ -44,6 +46,10 @@ def _shown(value: Any) -> Any:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else percent(share)
 
 
 def _heat(auc: float) -> int:

@@ -6,7 +6,7 @@ from scored_machines import scored
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 
 from detect.results import official_score, results
-from report.evaluation import evaluate_decision_files, evaluate_score_files
+from report.evaluation import evaluate_score_files
 from report.score_files import write_decisions, write_scores
 
 
@@ -124,27 +124,50 @@ def test_our_own_names_of_machines_come_back(rng, tmp_path):
 @pytest.mark.parametrize("year", [2020, 2021, 2022])
 def test_decision_files_give_the_rates_of_scikit_learn(year, rng, tmp_path):
     domains = ("source", "target") if year > 2020 else ()
-    table, scores = scored(rng, ids=("section_00",), n=40, domains=domains)
-    clips = list(zip(scores[0].unit.test_keys, scores[0].scores > 0.5, strict=True))
-    write_decisions(tmp_path, table, {("slider", "section_00"): clips}, year)
+    table, scores = scored(rng, ids=("section_00", "section_01"), n=40, domains=domains)
+    decided = {
+        ("slider", fitted.unit.machine_id): [
+            (key, bool(score > 0.5))
+            for key, score in zip(fitted.unit.test_keys, fitted.scores, strict=True)
+        ]
+        for fitted in scores
+    }
+    write_scores(tmp_path, table, scores, year)
+    write_decisions(tmp_path, table, decided, year)
 
-    found = evaluate_decision_files(tmp_path)
+    rows = {row.machine_id: row.decided for row in evaluate_score_files(tmp_path)[0]}
 
-    truth = [label == "anomalous" for label in table.label]
-    decided = [bool(flag) for _, flag in clips]
-    (rates,) = found.values()
-    assert list(found) == [("slider", "section_00")]
-    assert rates.precision == pytest.approx(precision_score(truth, decided))
-    assert rates.recall == pytest.approx(recall_score(truth, decided))
-    assert rates.f1 == pytest.approx(f1_score(truth, decided))
+    clips = {machine_id: own for (_, machine_id), own in decided.items()}
+    clips["pooled"] = [clip for own in decided.values() for clip in own]
+    label_of = dict(zip(table.key, table.label, strict=True))
+    for name, own in clips.items():
+        truth = [label_of[key] == "anomalous" for key, _ in own]
+        flags = [flag for _, flag in own]
+        false_alarms = np.mean([flag for flag, t in zip(flags, truth, strict=True) if not t])
+        assert rows[name].precision == pytest.approx(precision_score(truth, flags))
+        assert rows[name].recall == pytest.approx(recall_score(truth, flags))
+        assert rows[name].f1 == pytest.approx(f1_score(truth, flags))
+        assert rows[name].false_alarms == pytest.approx(false_alarms)
+        assert rows[name].promised_false_alarms is None
+    assert rows["mean"] is None
 
 
-def test_decisions_without_labels_or_files_give_no_rates(tmp_path):
-    assert evaluate_decision_files(tmp_path) == {}
+def test_without_decision_files_nothing_was_decided(rng, tmp_path):
+    write_scores(tmp_path, *scored(rng))
 
-    (tmp_path / "decision_result_fan_id_00.csv").write_text("id_00_00000000.wav,1\n")
+    rows, _ = evaluate_score_files(tmp_path)
 
-    assert evaluate_decision_files(tmp_path) == {}
+    assert not any(row.decided for row in rows)
+
+
+def test_decisions_without_labels_are_counted(tmp_path):
+    for kind in ("anomaly_score", "decision_result"):
+        (tmp_path / f"{kind}_fan_id_00.csv").write_text("id_00_0.wav,1\nid_00_1.wav,0\n")
+
+    row = evaluate_score_files(tmp_path)[0][0]
+
+    assert row.decided.n_decided_anomalous == 1
+    assert (row.decided.recall, row.decided.false_alarms) == (None, None)
 
 
 def test_a_file_that_names_no_machine_is_refused(tmp_path):

@@ -12,8 +12,8 @@ from small_runs import Page, make_run
 
 from detect.detectors.training import Epoch
 from detect.fitting import ClipTable, FitUnit, Scores
-from detect.results import Result
-from detect.training_clips import UnlikeClip
+from detect.results import Decided, Result
+from detect.training_clips import TrainingOutlier
 from ground.text import visible
 from report.machine_scores import DRAWN_AT_MOST
 from report.page import CLIPS_LISTED, LEFT_OUT_LISTED, ROWS_LISTED, Run, write_report
@@ -129,7 +129,7 @@ def test_without_both_classes_there_are_scores_and_the_reason_for_no_auc(tmp_pat
 
 def test_a_training_clip_unlike_the_rest_is_listed(tmp_path):
     key = "fan/train/normal_id_00_00000007.wav"
-    unlike = [UnlikeClip(key, "fan id_00", 12.34, "fan/train/normal_id_00_00000001.wav")]
+    unlike = [TrainingOutlier(key, "fan id_00", 12.34, "fan/train/normal_id_00_00000001.wav")]
 
     pages = [
         "".join(written(tmp_path, make_run(1, unlike=clips)[0]).text) for clips in (unlike, [])
@@ -225,7 +225,7 @@ def test_a_page_of_many_clips_and_machines_stays_small(rng, tmp_path):
         rows += [(k, *machine, "test", label) for k, label in zip(keys, labels, strict=True)]
         unit = FitUnit(*machine, (), (), tuple(keys), (machine[1],) * 50)
         scores.append(Scores(unit, rng.normal(size=50), None, 0.0))
-        unlike += [UnlikeClip(key, " ".join(machine), 9.0, "") for key in keys]
+        unlike += [TrainingOutlier(key, " ".join(machine), 9.0, "") for key in keys]
     many = tuple(f"fan/test/normal_id_000_{i:08d}.wav" for i in range(20_000))
     rows += [(k, "pump", "", "test", ("normal", "anomalous")[i % 2]) for i, k in enumerate(many)]
     pump = FitUnit("pump", "", (), (), many, ("",) * len(many))
@@ -267,3 +267,23 @@ def test_figures_without_an_interval_are_shown(tmp_path):
     page = written(tmp_path, run)
 
     assert page.cells["fan a", "auc"] == "0.750"
+
+
+def test_the_page_says_what_thresholds_promised_and_did(tmp_path):
+    decided = Decided(
+        0.05, 12, 3, false_alarms=0.07, false_alarms_low=0.02, false_alarms_high=0.15, recall=0.71
+    )
+    rows = [
+        Result("fan", "id_00", 9, 5, 5, 0.75, note="5 % cannot be promised", decided=decided),
+        Result("fan", "id_01", 9, 0, 5, decided=Decided(0.05, 1, 0)),
+        Result("fan", "mean", 9, 5, 5, 0.75),
+    ]
+    run, *_ = make_run(1, results=rows)
+
+    text = "".join(written(tmp_path, run).text)
+
+    assert "5 % → 7 %" in text
+    assert "(2 %" in text
+    assert "71 %" in text
+    assert "5 % → -" in text
+    assert "5 % cannot be promised" in text

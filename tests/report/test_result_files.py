@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scored_machines import HOSTILE, both, one_clip, scored
 
-from detect.results import Result, results
+from detect.results import Decided, Result, results
 from report.csv_files import read_csv
 from report.result_files import results_csv, write_ranking, write_results
 
@@ -35,7 +35,7 @@ def test_domains_append_columns(rng):
 
     text = results_csv(results(table, scores, year=2022))
 
-    assert text.splitlines()[0].endswith("pauc_high,auc_source,auc_target")
+    assert "pauc_high,auc_source,auc_target" in text.splitlines()[0]
 
 
 def test_cells_without_a_figure_are_empty():
@@ -64,7 +64,7 @@ def test_further_columns_of_a_result_follow_where_a_row_fills_them():
     heading, first, second = results_csv(rows).splitlines()
 
     assert heading.endswith("pauc_high,n_unlabelled,note")
-    assert first.endswith(",0,'=cmd|' /C calc'!A0")
+    assert first.endswith(",,'=cmd|' /C calc'!A0")
     assert second.endswith(",4,")
 
 
@@ -130,3 +130,25 @@ def test_clips_without_a_score_end_the_ranking(rng, tmp_path):
 
     assert (rows[-1]["key"], rows[-1]["anomaly_score"]) == (fitted.unit.test_keys[3], "")
     assert all(row["anomaly_score"] for row in rows[:-1])
+
+
+def test_what_thresholds_decided_follows_with_a_column_per_figure(tmp_path):
+    decided = Decided(
+        0.05, 12, 0, threshold=1.5, n_calibration=100, false_alarms=0.0625, recall=0.71, note="few"
+    )
+    rows = [
+        Result("fan", "id_00", 3, 80, 5, note="few", decided=decided, decided_target=decided),
+        Result("fan", "id_02", 3, 80, 5),
+    ]
+
+    write_results(tmp_path, rows)
+
+    first, second = read_csv(tmp_path / "results.csv")
+    assert first["promised_false_alarms"] == first["promised_false_alarms_target"] == "0.050000"
+    assert (first["n_decided_anomalous"], first["n_decided_suspicious"]) == ("12", "0")
+    assert (first["false_alarms"], first["recall"]) == ("0.062500", "0.710000")
+    assert first["note"] == "few"
+    assert second["recall"] == ""
+    assert not {"precision", "decided", "note_target"} & first.keys()
+    read = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert [Result(**row) for row in read] == rows

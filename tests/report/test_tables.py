@@ -8,10 +8,10 @@ from rich.console import Console
 from scored_machines import HOSTILE, scored
 
 from detect.fitting import Scores
-from detect.results import Result, results
+from detect.results import Decided, Result, results
 from ground.text import visible
 from report.leaderboard import leaderboard_entry
-from report.tables import leaderboard_table, results_table
+from report.tables import alarms, leaderboard_table, percent, results_table
 
 SUMMARIES = ["mean", "hmean", "pooled"]
 
@@ -137,3 +137,39 @@ def test_no_name_commands_the_terminal_or_breaks_a_row(name):
 
 def in_one_line(name):
     return visible(name).replace("\n", "\\n").replace("\t", "\\t")
+
+
+@pytest.mark.parametrize(
+    ("decided", "text"),
+    [
+        (None, ""),
+        (Decided(0.05, 12, 3, false_alarms=0.0625, recall=0.714), "5 % -> 6.2 %, recall 71 %"),
+        (Decided(0.05, 12, 3, false_alarms=0.0), "5 % -> 0 %"),
+        (Decided(0.091, 12, 3, recall=1.0), "9.1 %, recall 100 %"),
+        (Decided(0.05, 12, 3), "5 %, 12 anomalous"),
+        (Decided(None, 12, 3, false_alarms=0.5, recall=0.005), "50 %, recall 0.5 %"),
+    ],
+)
+def test_alarms_are_said_shortly(decided, text):
+    assert alarms(decided) == text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_alarms_stay_longer_than_counts_and_intervals(width):
+    decided = Decided(0.05, 12, 3, false_alarms=0.07, recall=0.71)
+    row = Result("fan", "id_00", 990, 50, 50, 0.9, 0.87, 0.93, 0.7, 0.61, 0.78, decided=decided)
+
+    text = printed(results_table([row]), width)
+
+    assert "5 % -> 7 %, recall 71 %" in text
+    assert "alarms: promised -> measured false-alarm rate" in text
+    assert ("990" in text.split()) == (width >= 80)
+    assert ("0.87-0.93" in text) == (width >= 120)
+
+
+def test_shares_are_written_with_two_digits():
+    shares = (0.05, 0.0625, 0.714, 1, 0, 0.0095, 0.0999)
+
+    assert [percent(share) for share in shares] == [
+        "5 %", "6.2 %", "71 %", "100 %", "0 %", "0.95 %", "10 %",
+    ]  # fmt: skip
