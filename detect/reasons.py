@@ -21,9 +21,8 @@ LEAST_WEIGHT = 0.1  # of a band that the detector does not look at, against the 
 JOINED_SECONDS = 0.15  # shorter gaps do not part two moments
 MOST_OF_CLIP = 0.5  # more than this share of unusual frames is the whole clip
 LOWEST_NAMED_HZ = 30.0
-STANDS_OUT = 2.0  # deviations; below, a band is hardly unlike the normal clips
-PREFERENCES = (1.0, 1.0, 1.0, 0.75)
-"""Weight of each statistic: `louder` says more than `more unsteady` where both are nearly true."""
+STANDS_OUT = 2.5  # deviations; the largest of about one normal clip in eight is beyond
+LOUD, QUIET = STATISTICS.index("loud"), STATISTICS.index("quiet")
 
 
 @dataclass(frozen=True)
@@ -128,20 +127,30 @@ def _most_deviating(deviations: Array, weights: ArrayLike | None) -> tuple[int, 
     larger than what any band has beyond it.
     """
     smooth = _smoothed(deviations)
-    together = np.median(smooth, axis=1, keepdims=True)
-    beyond = smooth - together
+    together = np.median(smooth, axis=1)
+    beyond = smooth - together[:, None]
     agrees = np.sign(beyond) == np.sign(smooth)
     apart = np.where(agrees, np.sign(smooth) * np.minimum(np.abs(smooth), np.abs(beyond)), 0.0)
-    preference = np.array(PREFERENCES)[:, None]
-    evidence = np.abs(apart) * preference * np.sqrt(_relative(weights, smooth.shape[1]))
-    evidence_together = np.abs(together) * preference
-    if evidence_together.max() > max(evidence.max(), STANDS_OUT):
-        statistic = int(evidence_together.argmax())
-        return statistic, slice(0, smooth.shape[1]), float(together[statistic, 0])
-    statistic, peak = np.unravel_index(int(evidence.argmax()), evidence.shape)
-    sign = np.sign(apart[statistic, peak])
-    bands = _around(sign * apart[statistic], int(peak))
-    return int(statistic), bands, float(smooth[statistic, peak])
+    evidence = np.abs(apart) * np.sqrt(_relative(weights, smooth.shape[1]))
+    if np.abs(together).max() > max(evidence.max(), STANDS_OUT):
+        statistic = _in_plain_words(int(np.abs(together).argmax()), together)
+        return statistic, slice(0, smooth.shape[1]), float(together[statistic])
+    row, peak = np.unravel_index(int(evidence.argmax()), evidence.shape)
+    statistic = _in_plain_words(int(row), apart[:, peak])
+    bands = _around(np.sign(apart[statistic, peak]) * apart[statistic], int(peak))
+    return statistic, bands, float(smooth[statistic, peak])
+
+
+def _in_plain_words(statistic: int, deviations: Array) -> int:
+    """Replace more unsteadiness by its cause where one stands out: loud moments, or quiet ones.
+
+    `deviations` (n_statistics,) are those of one band.
+    """
+    if STATISTICS[statistic] != "unsteadiness" or deviations[statistic] < 0:
+        return statistic
+    signed = {"loud": deviations[LOUD], "quiet": -deviations[QUIET]}
+    cause = max(signed, key=lambda name: signed[name])
+    return STATISTICS.index(cause) if signed[cause] >= STANDS_OUT else statistic
 
 
 def _smoothed(deviations: Array) -> Array:
@@ -195,8 +204,12 @@ def _moments(
     """
     if statistic == "unsteadiness" and sign < 0:
         return []
-    limit = profile.frame_high if sign > 0 else profile.frame_low
-    excess = sign * (frames[:, bands] - limit[bands]).mean(axis=1)
+    above = (frames[:, bands] - profile.frame_high[bands]).mean(axis=1)
+    below = (profile.frame_low[bands] - frames[:, bands]).mean(axis=1)
+    if statistic == "unsteadiness":
+        excess = max(above, below, key=lambda curve: float(np.maximum(curve, 0).sum()))
+    else:
+        excess = above if sign > 0 else below
     unusual = excess > 0
     if not unusual.any() or unusual.mean() > MOST_OF_CLIP:
         return []

@@ -62,11 +62,24 @@ def mel_bands(**options: Any) -> Array:
     A mel filter is a triangle; its band reaches to where it is at half its height, so that
     neighbouring bands meet.
     """
-    from librosa import mel_frequencies
-
     encoder: Any = make_encoder("logmel", **options)
-    highest = encoder.fmax or encoder.sample_rate / 2
-    return _triangles(mel_frequencies(encoder.n_mels + 2, fmin=encoder.fmin, fmax=highest))
+    lowest, highest = _mel(encoder.fmin), _mel(encoder.fmax or encoder.sample_rate / 2)
+    return _triangles(_hz(np.linspace(lowest, highest, encoder.n_mels + 2)))
+
+
+HZ_PER_MEL, BREAK_HZ, LOG_STEP = 200 / 3, 1000.0, np.log(6.4) / 27
+"""Slaney's mel scale, as librosa has it: linear below 1 kHz, logarithmic above."""
+
+
+def _mel(hz: float) -> float:
+    if hz < BREAK_HZ:
+        return hz / HZ_PER_MEL
+    return float(BREAK_HZ / HZ_PER_MEL + np.log(hz / BREAK_HZ) / LOG_STEP)
+
+
+def _hz(mel: Array) -> Array:
+    above = np.maximum(mel - BREAK_HZ / HZ_PER_MEL, 0.0)
+    return np.where(above > 0, BREAK_HZ * np.exp(LOG_STEP * above), mel * HZ_PER_MEL)
 
 
 def _triangles(corners: Array) -> Array:
