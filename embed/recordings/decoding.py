@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -128,20 +129,23 @@ def _opened_by_pyav(file: BinaryIO, name: str) -> Iterator[Sound]:
     head = bytes_at(file, 0, 12)
     file.seek(0)
     options = {"format_whitelist": DEMUXERS}
+    container: Any
     try:
         with av.open(file, options=options, metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise ClipError("holds no sound")
             stream = container.streams.audio[0]
-            rate = stream.codec_context.sample_rate
-            if not rate or not stream.codec_context.channels:
-                raise ClipError(_not_a_recording(head, "no sample rate or no channels"))
+            frames = container.decode(stream)
+            first = next(frames, None)  # its rate is right where the header's is half (HE-AAC)
+            if first is None:
+                raise ClipError("holds no samples, only a header")
+            rate, n_channels = first.sample_rate, len(first.layout.channels)
             seconds = _told_seconds(container, stream)
             yield Sound(
                 rate,
-                stream.codec_context.channels,
+                n_channels,
                 None if seconds is None else round(seconds * rate),
-                _blocks_by_pyav(container, rate, stream.codec_context.channels),
+                _blocks_by_pyav(chain([first], frames), rate, n_channels),
                 has_float_samples=stream.codec_context.name.startswith("pcm_f"),
                 tolerance=round(LACKING_S * rate),
             )
@@ -160,8 +164,8 @@ def _told_seconds(container: Any, stream: Any) -> float | None:
     return None
 
 
-def _blocks_by_pyav(container: Any, rate: int, n_channels: int) -> Iterator[Waveform]:
-    """Decode the first sound stream, `(n_frames, n_channels)` float32 per block.
+def _blocks_by_pyav(decoded: Iterator[Any], rate: int, n_channels: int) -> Iterator[Waveform]:
+    """Join decoded frames to blocks `(n_frames, n_channels)` of float32.
 
     What was decoded before damaged data is yielded, then it is a ClipError.
     """
@@ -169,7 +173,7 @@ def _blocks_by_pyav(container: Any, rate: int, n_channels: int) -> Iterator[Wave
     n_waiting = 0
     problem: ClipError | None = None
     try:
-        for frame in _frames_by_pyav(container, rate, n_channels):
+        for frame in _frames_by_pyav(decoded, rate, n_channels):
             frames.append(frame)
             n_waiting += len(frame)
             if n_waiting * n_channels >= SAMPLES_PER_BLOCK:
@@ -183,13 +187,13 @@ def _blocks_by_pyav(container: Any, rate: int, n_channels: int) -> Iterator[Wave
         raise problem
 
 
-def _frames_by_pyav(container: Any, rate: int, n_channels: int) -> Iterator[Waveform]:
+def _frames_by_pyav(decoded: Iterator[Any], rate: int, n_channels: int) -> Iterator[Waveform]:
     import av
 
     converter = None
     n_before = 0
     try:
-        for frame in container.decode(audio=0):
+        for frame in decoded:
             n_here = len(frame.layout.channels)
             if (frame.sample_rate, n_here) != (rate, n_channels):
                 raise ClipError(

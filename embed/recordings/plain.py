@@ -11,7 +11,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from embed.recordings.dataset import (
@@ -63,54 +62,42 @@ def read_plain(
     skipped: Sequence[Skipped],
     other_files: Counter[str],
 ) -> DataSet:
-    """Read recordings, keys below the root, as normal ones of the machines they lie in.
+    """Read recordings, keys below the root, as those of the machines in whose folders they lie.
 
     Two machines of one name, and folders that may be machines or labels, are ValueErrors.
     """
-    in_folders = {PurePosixPath(key).parts[0] for key in files if "/" in key}
-    labels = {folder for folder in in_folders if folder.lower() in LABEL_WORDS}
-    if labels and labels != in_folders:
+    folders = {key.partition("/")[0] for key in files if "/" in key}
+    labels = {folder for folder in folders if folder.lower() in LABEL_WORDS}
+    if labels and labels != folders:
         raise ValueError(
-            f"{min(labels)!r} and {min(in_folders - labels)!r} lie side by side in "
+            f"{min(labels)!r} and {min(folders - labels)!r} lie side by side in "
             f"{str(root)!r}: it is either one machine, with folders normal and anomalous, or "
             "several, with a folder for each"
         )
-    is_one_machine = bool(labels) or not in_folders
-    machine_of = {key: "" if is_one_machine else key.partition("/")[0] for key in files}
-    names = _names(root, set(machine_of.values()) - ({""} if in_folders - labels else set()))
-    found: list[tuple[Clip, FileStats]] = []
-    left_out: list[Skipped] = []
-    with_normal_folder = {
-        machine_of[key] for key in files if _label(key, machine_of[key]) == "normal"
-    }
-    for key, stats in files.items():
-        folder = machine_of[key]
-        label = _label(key, folder)
-        if not is_one_machine and "/" not in key:
-            left_out.append(Skipped(key, "it lies beside the machines' folders, not in one"))
-        elif not label and folder in with_normal_folder:
-            left_out.append(Skipped(key, "it lies beside the folder of normal recordings"))
-        elif not label and _words(PurePosixPath(key).stem) & _ANOMALOUS_WORDS:
-            left_out.append(Skipped(key, "its name says anomalous, but no folder does"))
+    is_one_machine = bool(labels) or not folders
+    left_out = list(skipped)
+    members: dict[str, list[str]] = {}
+    for key in files:
+        if is_one_machine:
+            members.setdefault("", []).append(key)
+        elif "/" in key:
+            members.setdefault(key.partition("/")[0], []).append(key)
         else:
-            split = "test" if label == "anomalous" else "train"
-            found.append((Clip(key, names[folder], "", split, label or "normal"), stats))
-    clips = _with_test_normals([clip for clip, _ in found], "" if is_one_machine else "/")
-    silent = [f for f in top_folders if not is_one_machine and f not in in_folders]
+            left_out.append(Skipped(key, "it lies beside the machines' folders, not in one"))
+    clips: list[Clip] = []
+    for folder, name in _names(root, members).items():
+        own, unclear = _clips_of_machine(name, folder, members[folder])
+        clips += own
+        left_out += unclear
+    silent = [] if is_one_machine else [folder for folder in top_folders if folder not in folders]
     return data_set(
         root,
         root.name or "data",
         "plain",
-        zip(clips, (stats for _, stats in found), strict=True),
-        skipped=[*skipped, *left_out],
+        ((clip, files[clip.key]) for clip in clips),
+        skipped=left_out,
         remarks=_remarks(clips, silent, other_files),
     )
-
-
-def _label(key: str, machine: str) -> str:
-    """Read the label from the folder directly inside the machine's one, or "" without any."""
-    folder, slash, _ = key.removeprefix(f"{machine}/" if machine else "").partition("/")
-    return LABEL_WORDS.get(folder.lower(), "") if slash else ""
 
 
 def _names(root: Path, folders: Iterable[str]) -> dict[str, str]:
@@ -128,25 +115,42 @@ def _names(root: Path, folders: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def _with_test_normals(clips: Sequence[Clip], separator: str) -> list[Clip]:
-    """Move normal clips of machines that have anomalous ones to the test.
+def _clips_of_machine(
+    name: str, folder: str, keys: Sequence[str]
+) -> tuple[list[Clip], list[Skipped]]:
+    """Label and split the recordings of one machine.
 
-    As many as there are anomalous ones, at most half: those whose path inside the machine's
-    folder has the smallest SHA-256. New recordings hardly change the choice.
+    Of a machine with anomalous recordings, as many normal ones as those are test clips, at most
+    half: those whose path inside the machine's folder has the smallest SHA-256. So the choice
+    hardly changes with new recordings.
     """
-    n_anomalous = Counter(clip.machine for clip in clips if clip.label == "anomalous")
-    normals: dict[tuple[str, str], list[Clip]] = {machine: [] for machine in n_anomalous}
-    for clip in clips:
-        if clip.label == "normal" and clip.machine in normals:
-            normals[clip.machine].append(clip)
-    chosen: set[str] = set()
-    for machine, own in normals.items():
-        n_test = min(n_anomalous[machine], len(own) // 2)
-        own.sort(
-            key=lambda clip: _hash(clip.key.partition(separator)[2] if separator else clip.key)
-        )
-        chosen.update(clip.key for clip in own[:n_test])
-    return [replace(clip, split="test") if clip.key in chosen else clip for clip in clips]
+    paths = {key: key.removeprefix(f"{folder}/") if folder else key for key in keys}
+    label_of = {key: _label(path) for key, path in paths.items()}
+    has_normal_folder = "normal" in label_of.values()
+    skipped: list[Skipped] = []
+    for key, label in label_of.items():
+        if not label and has_normal_folder:
+            skipped.append(Skipped(key, "it lies beside the folder of normal recordings"))
+        elif not label and _words(PurePosixPath(key).stem) & _ANOMALOUS_WORDS:
+            skipped.append(Skipped(key, "its name says anomalous, but no folder does"))
+        elif not label:
+            label_of[key] = "normal"
+    normals = [key for key, label in label_of.items() if label == "normal"]
+    n_anomalous = sum(label == "anomalous" for label in label_of.values())
+    normals.sort(key=lambda key: _hash(paths[key]))
+    train = frozenset(normals[min(n_anomalous, len(normals) // 2) :])
+    clips = [
+        Clip(key, name, "", "train" if key in train else "test", label)
+        for key, label in label_of.items()
+        if label
+    ]
+    return clips, skipped
+
+
+def _label(path: str) -> str:
+    """Read the label from the first folder inside the machine's one, or "" without any."""
+    folder, slash, _ = path.partition("/")
+    return LABEL_WORDS.get(folder.lower(), "") if slash else ""
 
 
 def _hash(path: str) -> bytes:

@@ -38,8 +38,8 @@ class Sound:
 def channel_of(sound: Sound, channel: int | str) -> Iterator[Waveform]:
     """Yield one channel or the mean of all, `(n_frames,)` per block.
 
-    ClipError for samples that are not finite or on the scale of integers, and, after all blocks,
-    for fewer samples than the header tells of.
+    ClipError for samples that are not finite or on the scale of integers, after the ones before
+    them, and at the end for fewer samples than the header tells of.
     """
     if channel != "mean" and int(channel) >= sound.n_channels:
         raise ClipError(f"has {sound.n_channels} channel(s), counted from 0; there is no {channel}")
@@ -49,9 +49,12 @@ def channel_of(sound: Sound, channel: int | str) -> Iterator[Waveform]:
             samples: Waveform = np.mean(block.T, axis=0)  # in the order of librosa.to_mono
         else:
             samples = np.ascontiguousarray(block[:, int(channel)])  # lets go of the other channels
-        _check_samples(samples, n_frames, sound)
-        n_frames += len(samples)
-        yield samples
+        n_good, problem = _good_samples(samples, n_frames, sound)
+        n_frames += n_good
+        if n_good:
+            yield samples[:n_good]
+        if problem:
+            raise ClipError(problem)
     if not n_frames:
         raise ClipError("holds no samples, only a header")
     if sound.n_frames is not None and n_frames < sound.n_frames - sound.tolerance:
@@ -87,14 +90,17 @@ def resampled(blocks: Iterator[Waveform], own_rate: int, rate: int) -> Iterator[
         raise problem
 
 
-def _check_samples(samples: Waveform, n_before: int, sound: Sound) -> None:
+def _good_samples(samples: Waveform, n_before: int, sound: Sound) -> tuple[int, str]:
+    """Count the samples that can be used, and say what is wrong with the next one, or ""."""
     is_finite = np.isfinite(samples)
     if not is_finite.all():
-        first = n_before + int(np.argmin(is_finite))
-        raise ClipError(f"samples are NaN or infinite, first at {first / sound.sample_rate:.3f} s")
+        n_good = int(np.argmin(is_finite))
+        seconds = (n_before + n_good) / sound.sample_rate
+        return n_good, f"samples are NaN or infinite, first at {seconds:.3f} s"
     loudest = float(np.abs(samples).max(initial=0.0))
     if sound.has_float_samples and loudest > INT16_SCALED:
-        raise ClipError(
+        return 0, (
             f"float samples up to {loudest:g} where -1 to 1 is expected, as if 16-bit integers "
             "had been stored as floats; divide them by 32768"
         )
+    return len(samples), ""

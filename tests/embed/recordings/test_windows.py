@@ -122,16 +122,21 @@ def until_error(windows) -> tuple[list[float], str]:
     return starts, ""
 
 
-def test_windows_before_damaged_samples_are_given_before_the_error(tmp_path):
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_windows_before_damaged_samples_are_given_before_the_error(is_stream, tmp_path):
+    path = tmp_path / "clip.wav"
     samples = noise(10 * RATE)
     samples[5 * RATE] = np.nan
-    soundfile.write(tmp_path / "clip.wav", samples, RATE, "FLOAT")
-    content = (tmp_path / "clip.wav").read_bytes()
+    soundfile.write(path, samples, RATE, "FLOAT")
+    stream = io.BytesIO(path.read_bytes())
 
-    stream = windows_of_stream(io.BytesIO(content), None, RATE, 1.0, 1.0, PLAIN)
-    starts, reason = until_error(stream)
+    starts, reason = until_error(
+        windows_of_stream(stream, None, RATE, 1.0, 1.0, PLAIN)
+        if is_stream
+        else windows_of(path, RATE, 1.0, 1.0, PLAIN)
+    )
+    assert starts == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert reason == "samples are NaN or infinite, first at 5.000 s"
-    assert starts[:4] == [0.0, 1.0, 2.0, 3.0]
 
 
 def test_windows_before_the_end_of_a_truncated_stream_are_given_before_the_error():
