@@ -39,7 +39,7 @@ HUGE = 1e12
 class Decided:
     """What thresholds decided on some test clips; None where a rate has no cases."""
 
-    promised_false_alarms: float
+    promised_false_alarms: float | None
     """Where several thresholds decided: their mean, weighted by their normal clips."""
     n_decided_anomalous: int
     n_decided_suspicious: int

@@ -99,11 +99,11 @@ class HiddenStates(PretrainedNetwork):
 
         if isinstance(self.extractor, Wav2Vec2FeatureExtractor):
             return normalised(waveforms) if self.extractor.do_normalize else waveforms
-        given = self.extractor(
+        features = self.extractor(
             list(waveforms.cpu().numpy()), sampling_rate=self.sample_rate, return_tensors="pt"
         )
-        name = "input_features" if "input_features" in given else "input_values"
-        values, mask = given[name].float(), given.get("attention_mask")
+        name = "input_features" if "input_features" in features else "input_values"
+        values, mask = features[name].float(), features.get("attention_mask")
         if mask is not None and mask.shape[1] == values.shape[1]:  # clips are of equal length
             values = values[:, : int(mask[0].sum())]
         return values.to(waveforms.device)  # type: ignore[no-any-return]

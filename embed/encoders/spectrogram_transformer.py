@@ -33,6 +33,7 @@ N_WHOLE = 2  # tokens that stand for the whole spectrogram: class and distillati
 
 LARGEST = {"num_hidden_layers": 1000, "num_mel_bins": 10_000, "max_length": 10_000}
 """Settings that take time or memory before the tensors are compared with them."""
+LARGEST_FLOAT = 1e6
 
 PREFIX = "audio_spectrogram_transformer."
 MODEL_TYPE = "audio-spectrogram-transformer"
@@ -94,9 +95,7 @@ def read_settings(folder: Path) -> AstConfig:
     known = {f.name: config[f.name] for f in fields(AstConfig) if f.name in config}
     for name, value in known.items():
         own = getattr(AstConfig, name)  # of the type that belongs here
-        if type(value) not in ({int, float} if type(own) is float else {type(own)}) or (
-            type(own) is int and value < 1
-        ):
+        if not _is_like(value, own):
             raise ValueError(f"{folder} has {name} {value!r}, expected one such as {own!r}")
     settings = AstConfig(**known)
     for name, largest in LARGEST.items():
@@ -105,7 +104,7 @@ def read_settings(folder: Path) -> AstConfig:
     if settings.hidden_size % settings.num_attention_heads:
         raise ValueError(
             f"{folder} divides hidden_size {settings.hidden_size} among "
-            f"{settings.num_attention_heads} attention heads, which leaves a rest"
+            f"{settings.num_attention_heads} attention heads, expected a divisor of it"
         )
     for name, only in (("hidden_act", "gelu"), ("sampling_rate", 16_000)):
         if getattr(settings, name) != only:
@@ -113,6 +112,14 @@ def read_settings(folder: Path) -> AstConfig:
                 f"{folder} asks for {name} {getattr(settings, name)!r}, supported is {only!r}"
             )
     return settings
+
+
+def _is_like(value: Any, own: Any) -> bool:
+    """Say whether a value has the type and, if it is a number, the sign and bounds of another."""
+    if type(own) is float:
+        is_number = type(value) in (int, float) and abs(value) < LARGEST_FLOAT
+        return is_number and (own < 0 or value > 0)
+    return type(value) is type(own) and (type(own) is not int or value >= 1)
 
 
 def expected_shapes(settings: AstConfig) -> dict[str, tuple[int, ...]]:

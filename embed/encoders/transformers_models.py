@@ -1,7 +1,7 @@
 """Models as transformers' `save_pretrained` writes them: a folder of settings and tensors.
 
-config.json decides the network, preprocessor_config.json what it is given. Code that a folder
-names is never run, and settings never ask for more memory than the folder's tensors justify.
+config.json decides the network, preprocessor_config.json its input. Code that a folder names is
+never run. Settings that ask for far more memory than the folder's tensors take are refused.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _check_number(key: str, value: Any, path: Path) -> None:
     largest = 0
     if "layer" in key or key.startswith(("depth", "num_block")):
         largest = MOST_LAYERS
-    elif path.name in PREPROCESSORS:
+    elif path.name in PREPROCESSORS and key != "model_max_length":  # of a tokenizer: 1e30
         of_a_frame = any(part in key for part in ("bins", "feature_size", "fft"))
         largest = MOST_BANDS if of_a_frame else LARGEST_SETTING
     for number in value if isinstance(value, list) else [value]:
@@ -121,9 +121,9 @@ def read_config(folder: Path, display_name: str, *, takes: str = "audio") -> Any
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model: Any = MODEL_MAPPING.get(type(config), None)
         model = model[0] if isinstance(model, tuple) else model
-    given = "audio" if kind == "clap" else getattr(model, "main_input_name", "nothing known")
-    if given not in INPUTS[takes]:
-        raise ValueError(f"{display_name} is of type {kind!r} and takes {given}, not {takes}")
+    taken = "audio" if kind == "clap" else getattr(model, "main_input_name", "nothing known")
+    if taken not in INPUTS[takes]:
+        raise ValueError(f"{display_name} is of type {kind!r} and takes {taken}, not {takes}")
     for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
         if part is not None:
             part.return_dict = True  # outputs are taken by name

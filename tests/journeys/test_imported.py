@@ -112,7 +112,7 @@ def test_imported_log_mel_runs_through_every_pooling(pipeline, log_mel_sequences
 
     assert ran.code == 0, ran.err
     for pooling in over_frames:
-        assert f" {pooling} " in ran.out
+        assert f"\n{pooling} " in ran.out
 
 
 def test_imported_log_mel_runs_through_sequence_detectors(pipeline, log_mel_sequences):
