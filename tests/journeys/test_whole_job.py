@@ -290,8 +290,8 @@ def test_a_pair_that_cannot_be_is_a_usage_error_alone(pipeline, recordings):
         (["--detector", "fc_ae", "--set", "fc_ae.hidden=[]"], "fc_ae.hidden is a list in brackets"),
         (["--set", "knn.k=x", "--detector", "knn"], "knn.k is a whole number of 1 or more; got"),
         (["--sweep", "knn.k=1,0", "--detector", "knn,pca"], "knn.k is a whole number of 1 or more"),
-        (["--set", "logmel.n_mels=x"], "logmel.n_mels is a whole number; got 'x'"),
-        (["--set", "gwrp.r=x", "--pooling", "gwrp"], "gwrp.r is a number; got 'x'"),
+        (["--set", "logmel.n_mels=x"], "logmel.n_mels should be a valid integer; got 'x'"),
+        (["--set", "gwrp.r=x", "--pooling", "gwrp"], "gwrp.r should be a valid number; got 'x'"),
         (["--machine", "valv"], "did you mean 'valve'?"),
         (["--ids", "id_09"], "no machine ID 'id_09'"),
         (["--channel", "left"], "expected a number from 0, or mean"),
@@ -438,12 +438,10 @@ def test_labels_of_test_clips_and_other_test_clips_move_no_score(
 
 def test_ctrl_c_leaves_a_state_to_go_on_from(recordings, tmp_path):
     slow = (
-        "import sys, time, embed.recordings.audio as a, run_pipeline as r\n"
-        "load = a.load_recording\n"
+        "import sys, time, embed.embedding as e, run_pipeline as r\n"
+        "load = e.load_for\n"
         "def slowly(*x):\n    time.sleep(0.2)\n    return load(*x)\n"
-        "a.load_recording = slowly\n"
-        "import embed.embedding as e\n"
-        "e.load_recording = slowly\n"
+        "e.load_for = slowly\n"
         "e.SECONDS_PER_WRITE = 0.2\n"
         "sys.argv = ['run_pipeline.py', '--workers', '1']\n"
         "sys.exit(r.main())\n"
