@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from embed.recordings import audio
-from embed.recordings.audio import ClipError, Preprocessing, Recording
+from embed.recordings.audio import ClipError, Preprocessing, Recording, Waveform
 
 
 class Need(NamedTuple):
@@ -18,6 +19,17 @@ class Need(NamedTuple):
 
     sample_rate: int
     min_samples: int
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """One channel of a file at its own sample rate, and what identifies the file."""
+
+    samples: Waveform
+    sample_rate: int
+    size: int
+    mtime_ns: int
+    sha256: str
 
 
 def load_for(
@@ -29,17 +41,15 @@ def load_for(
     wrong with the file is everybody's error; a clip that is too short, only that of who needs more.
     """
     try:
-        content, stats = audio._read_once(path)
-        samples, own_rate = audio._decode(content, preprocessing.channel)
+        decoded = _decode(path, preprocessing)
     except ClipError as error:
         return [error] * len(needs)
-    sha256 = hashlib.sha256(content).hexdigest()
-    prepared: dict[int, np.ndarray] = {}
+    prepared: dict[int, Waveform] = {}
     recordings: list[Recording | ClipError] = []
     for rate, min_samples in needs:
         try:
             if rate not in prepared:
-                prepared[rate] = _prepare(samples, own_rate, rate, preprocessing)
+                prepared[rate] = _prepare(decoded, rate, preprocessing)
             waveform, note = audio._lengthened(
                 prepared[rate], rate, min_samples, preprocessing.short
             )
@@ -47,15 +57,20 @@ def load_for(
             recordings.append(error)
             continue
         waveform = np.ascontiguousarray(waveform, dtype=np.float32)
-        recordings.append(Recording(waveform, stats.st_size, stats.st_mtime_ns, sha256, note))
+        recordings.append(Recording(waveform, decoded.size, decoded.mtime_ns, decoded.sha256, note))
     return recordings
 
 
-def _prepare(
-    samples: np.ndarray, own_rate: int, rate: int, preprocessing: Preprocessing
-) -> np.ndarray:
-    """Resample, trim, denoise and normalise a decoded waveform, as `load_recording` does."""
-    waveform = audio._resample(samples, own_rate, rate)
+def _decode(path: Path, preprocessing: Preprocessing) -> _Decoded:
+    content, stats = audio._read_once(path)
+    samples, rate = audio._decode(content, preprocessing.channel)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return _Decoded(samples, rate, stats.st_size, stats.st_mtime_ns, sha256)
+
+
+def _prepare(decoded: _Decoded, rate: int, preprocessing: Preprocessing) -> Waveform:
+    """Resample, trim, denoise and normalise, as `load_recording` does."""
+    waveform = audio._resample(decoded.samples, decoded.sample_rate, rate)
     if preprocessing.trim:
         waveform = audio._trimmed(waveform)
     if preprocessing.denoise:
