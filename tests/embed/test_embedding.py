@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from embed import embedding
+from embed import embedding, loading
 from embed.embedding import Task, embed_clips
 from embed.encoder import Encoder
 from embed.pooling import Clip, Frames, Mean
-from embed.recordings import audio
 from embed.recordings.audio import Preprocessing
 
 
@@ -218,13 +217,13 @@ def test_many_lengths_do_not_pile_up(tmp_path, monkeypatch):
 
 def counted(monkeypatch, name: str) -> list[tuple]:
     """Note each call of a step of the reading of a file."""
-    calls, step = [], getattr(audio, name)
-    monkeypatch.setattr(audio, name, lambda *given: calls.append(given) or step(*given))
+    calls, step = [], getattr(loading, name)
+    monkeypatch.setattr(loading, name, lambda *given: calls.append(given) or step(*given))
     return calls
 
 
 def test_several_encoders_share_one_decode_and_one_resampling_per_rate(files, monkeypatch):
-    decoded, resampled = (counted(monkeypatch, name) for name in ("_decode", "_resample"))
+    decoded, prepared = (counted(monkeypatch, name) for name in ("_decode", "_prepare"))
     encoders = [Loudness(), Alone(), Loudness(sample_rate=4000), Loudness(least=4)]
     sinks = [Sink() for _ in encoders]
 
@@ -235,7 +234,7 @@ def test_several_encoders_share_one_decode_and_one_resampling_per_rate(files, mo
     )
 
     assert len(decoded) == 30
-    assert len(resampled) == 60
+    assert len(prepared) == 60
     for sink in sinks:
         assert len(sink.rows) == 30
         np.testing.assert_allclose(sink.rows["9.wav"][0], [0.09], rtol=1e-2)

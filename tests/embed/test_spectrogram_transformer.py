@@ -350,7 +350,7 @@ def test_hostile_settings_give_vectors_or_one_line(n: int, tmp_path: Path) -> No
         assert "\n" not in message, odd
         counts["refused" if message else "encoded"] += 1
 
-    print(f"settings of AST: {n} mutants, {counts}")  # noqa: T201
+    print(f"settings of AST: {n} mutants, {counts}")
     assert min(counts.values()) > 0
 
 

@@ -416,12 +416,10 @@ def test_labels_of_test_clips_and_other_test_clips_move_no_score(
 
 def test_ctrl_c_leaves_a_state_to_go_on_from(recordings, tmp_path):
     slow = (
-        "import sys, time, embed.recordings.audio as a, run_pipeline as r\n"
-        "load = a.load_recording\n"
+        "import sys, time, embed.embedding as e, run_pipeline as r\n"
+        "load = e.load_for\n"
         "def slowly(*x):\n    time.sleep(0.2)\n    return load(*x)\n"
-        "a.load_recording = slowly\n"
-        "import embed.embedding as e\n"
-        "e.load_recording = slowly\n"
+        "e.load_for = slowly\n"
         "e.SECONDS_PER_WRITE = 0.2\n"
         "sys.argv = ['run_pipeline.py', '--workers', '1']\n"
         "sys.exit(r.main())\n"

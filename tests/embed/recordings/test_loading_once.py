@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import soundfile
-from embed.loading import Need, load_for
+from embed.recordings.audio import Need, load_for
 
 from embed.recordings.audio import ClipError, Preprocessing, load_recording
 
