@@ -1,4 +1,4 @@
-"""The choice of what runs a network: torch, its compiler, OpenVINO or ONNX Runtime."""
+"""Backends, which run a network: torch, its compiler, OpenVINO or ONNX Runtime."""
 
 from __future__ import annotations
 
