@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -162,7 +162,6 @@ def split_mimii(found: DataSet) -> DataSet:
     return replace(found, clips=tuple(clips))
 
 
-def layouts_in_one_line(names: Iterable[str] | None = None) -> str:
-    """List layouts and how their paths look, for a message."""
-    chosen: Sequence[str] = [*LAYOUTS] if names is None else [*names]
-    return "; ".join(f"{name}: {LAYOUTS[name]}" for name in chosen)
+def layouts_in_one_line() -> str:
+    """List the layouts and how their paths look, for a message."""
+    return "; ".join(f"{name}: {shape}" for name, shape in LAYOUTS.items())
