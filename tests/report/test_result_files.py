@@ -35,7 +35,7 @@ def test_domains_append_columns(rng):
 
     text = results_csv(results(table, scores, year=2022))
 
-    assert text.splitlines()[0].endswith("pauc_high,auc_source,auc_target")
+    assert "pauc_high,auc_source,auc_target" in text.splitlines()[0]
 
 
 def test_cells_without_a_figure_are_empty():
