@@ -8,7 +8,7 @@ This page is the menu; each entry is loaded on first use.
     evaluate_score_files                  AUC and pAUC of such files
     leaderboard_entry, over_seeds, leaderboard_csv    the combinations of a grid
     Run, write_report, write_leaderboard  report.html, leaderboard.html
-    machine_scores, draw_scores, draw_roc scores.png, roc.png
+    draw_scores, draw_roc                 scores.png, roc.png
     read_csv                              reads the CSV files back
 """
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from report.figures import draw_roc, draw_scores
     from report.leaderboard import leaderboard_csv, leaderboard_entry, over_seeds
     from report.leaderboard_page import write_leaderboard
-    from report.machine_scores import machine_scores
     from report.page import Run, write_report
     from report.result_files import write_ranking, write_results
     from report.score_files import write_decisions, write_scores
@@ -56,7 +55,6 @@ __all__ = [
     "leaderboard_csv",
     "leaderboard_entry",
     "leaderboard_table",
-    "machine_scores",
     "over_seeds",
     "read_csv",
     "results_table",
