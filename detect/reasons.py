@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -223,7 +224,7 @@ def _joined(unusual: NDArray[np.bool_], longest_gap: float) -> NDArray[np.bool_]
     """Fill gaps of at most so many frames between unusual ones."""
     at = np.flatnonzero(unusual)
     joined = unusual.copy()
-    for before, after in zip(at[:-1], at[1:], strict=True):
+    for before, after in pairwise(at.tolist()):
         if after - before - 1 <= longest_gap:
             joined[before:after] = True
     return joined

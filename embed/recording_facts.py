@@ -115,7 +115,7 @@ class FactRanges:
 
     @classmethod
     def of(cls, clips: Iterable[RecordingFacts]) -> FactRanges:
-        """Collect the ranges clip by clip; no clip, or different `band_limit_hz`, is a ValueError."""
+        """Collect the ranges clip by clip; none, or other `band_limit_hz`, is a ValueError."""
         ranges: FactRanges | None = None
         for facts in clips:
             ranges = cls(facts, facts, (facts.sample_rate,)) if ranges is None else ranges | facts
@@ -152,9 +152,7 @@ class FactRanges:
 def _each(choose: Any, one: RecordingFacts, other: RecordingFacts) -> RecordingFacts:
     """Choose (min or max) between two clips, fact by fact and band by band."""
     first, second = asdict(one), asdict(other)
-    chosen = {
-        name: choose(first[name], second[name]) for name in first if name != "band_levels"
-    }
+    chosen = {name: choose(first[name], second[name]) for name in first if name != "band_levels"}
     levels = tuple(map(choose, one.band_levels, other.band_levels))
     return RecordingFacts(**chosen, band_levels=levels)
 

@@ -130,7 +130,17 @@ def test_short_clips_have_a_reason_within_their_length(profile, n_frames):
 
 def test_a_sentence_names_members_and_the_nearest_clip():
     reason = Reason(
-        "louder", 90.0, 260.0, False, 3.21, 3.24, 2, 6.2, 5.0, {"b": 0.4, "a": 0.6, "c": 0.0}, "x.wav"
+        "louder",
+        90.0,
+        260.0,
+        False,
+        3.21,
+        3.24,
+        2,
+        6.2,
+        5.0,
+        {"b": 0.4, "a": 0.6, "c": 0.0},
+        "x.wav",
     )
 
     assert reason.sentence == (

@@ -53,7 +53,10 @@ def test_another_recording_of_the_kind_is_not_remarked(ranges, rng):
     ("spoil", "expected"),
     [
         (lambda w: 0 * w, "the recording is silent"),
-        (lambda w: np.where(np.arange(len(w)) < len(w) // 2, 0, w), "49% of the recording is silent"),
+        (
+            lambda w: np.where(np.arange(len(w)) < len(w) // 2, 0, w),
+            "49% of the recording is silent",
+        ),
         (lambda w: np.clip(2 * w, -0.15, 0.15), "of the samples are clipped"),
         (lambda w: 10 * w, "20 dB louder than any normal one"),
         (lambda w: 0.1 * w, "20 dB quieter than any normal one"),
@@ -70,9 +73,7 @@ def test_what_is_wrong_with_a_recording_is_the_only_remark(ranges, rng, spoil, e
 
 
 def test_a_wide_recording_is_remarked_where_training_was_a_telephone(rng):
-    narrow = [
-        soxr.resample(soxr.resample(noise(rng), RATE, 8000), 8000, RATE) for _ in range(4)
-    ]
+    narrow = [soxr.resample(soxr.resample(noise(rng), RATE, 8000), 8000, RATE) for _ in range(4)]
     ranges = FactRanges.of(recording_facts(waveform, RATE) for waveform in narrow)
 
     (remark,) = remarks(ranges, noise(rng))
