@@ -38,8 +38,14 @@ from detect.contributions import (  # noqa: E402
 from detect.detector import anomaly_scores  # noqa: E402
 from detect.profile import NormalProfile  # noqa: E402
 from detect.reasons import Reason, explain  # noqa: E402
+from detect.wrong_machine import better_machine  # noqa: E402
 from embed import ENCODERS, make_encoder, make_pooling  # noqa: E402
 from embed.feature_bands import FeatureBands, feature_bands, mel_bands  # noqa: E402
+from embed.recording_facts import (  # noqa: E402
+    FactRanges,
+    recording_facts,
+    recording_remarks,
+)
 from embed.recordings import demo  # noqa: E402
 
 Array = NDArray[Any]
@@ -115,9 +121,14 @@ def log_distances(detector: Any, X: Array) -> Array:
 class Machine:
     """What is learned of one machine's normal training clips."""
 
+    machine_id: str
     keys: Sequence[str]
     members: Sequence[Member]
     profile: NormalProfile
+    ranges: FactRanges
+
+    def z(self, vectors: dict[str, Array]) -> dict[str, float]:
+        return {member.name: member.z(vectors[member.name]) for member in self.members}
 
     def p_value(self, z: dict[str, float]) -> float:
         fused = np.mean([member.out_of_fold for member in self.members], axis=0)
@@ -159,7 +170,8 @@ def learn(folder: Path, machine_id: str) -> Machine:
     edges = mel_bands()
     seconds = LOGMEL.hop_length / LOGMEL.sample_rate
     profile = NormalProfile.of(map(frames_of, waveforms), edges[:-1], edges[1:], seconds)
-    return Machine([path.name for path in paths], members, profile)
+    ranges = FactRanges.of(recording_facts(each, demo.SAMPLE_RATE) for each in waveforms)
+    return Machine(machine_id, [path.name for path in paths], members, profile, ranges)
 
 
 def truth(path: Path, fault: dict[str, Any], seed: int) -> NDArray[np.bool_]:
@@ -203,7 +215,7 @@ class Finding:
         return bool(self.truth[self.named[0]].any()) and self.reason.start_s is not None
 
     def both(self, truth: NDArray[np.bool_] | None = None) -> bool:
-        """The named band at the named moment holds the fault, and is not the whole clip."""
+        """Tell whether the named band at the named moment holds the fault."""
         where = self.truth if truth is None else truth
         return bool(where[self.named].any()) and self.is_narrow
 
@@ -225,16 +237,16 @@ def named_region(reason: Reason, profile: NormalProfile, n_frames: int) -> tuple
     return frames, slice(int(bands[0]), int(bands[-1]) + 1)
 
 
-def explain_machine(folder: Path, machine_id: str, seed: int) -> list[Finding]:
+def explain_machine(folder: Path, machine: Machine, seed: int) -> list[Finding]:
     """Explain every anomalous test clip of a machine; also those that are not detected."""
-    machine = learn(folder, machine_id)
+    machine_id = machine.machine_id
     faults = json.loads((folder / demo.MARKER).read_text(encoding="utf-8"))["faults"]
     findings = []
     for path in sorted((folder / "slider/test").glob(f"anomaly_{machine_id}_*.wav")):
         fault = faults[path.relative_to(folder).as_posix()]
         waveform = soundfile.read(path, dtype="float32")[0]
         frames, vectors = frames_of(waveform), vectors_of(waveform)
-        z = {member.name: member.z(vectors[member.name]) for member in machine.members}
+        z = machine.z(vectors)
         start = time.perf_counter()
         reason = machine.reason(frames, vectors, z)
         spent = 1000 * (time.perf_counter() - start)
@@ -244,6 +256,29 @@ def explain_machine(folder: Path, machine_id: str, seed: int) -> list[Finding]:
         found = (machine_id, fault["fault"], p_value, reason, named, where, spent)
         findings.append(Finding(*found))
     return findings
+
+
+def remarks(folder: Path, machines: Sequence[Machine]) -> str:
+    """Count the remarks on normal test clips, and the machines named for them."""
+    n_clips = n_remarked = n_moved = n_swapped = n_found = 0
+    for own in machines:
+        for path in sorted((folder / "slider/test").glob(f"normal_{own.machine_id}_*.wav")):
+            waveform = soundfile.read(path, dtype="float32")[0]
+            facts = recording_facts(waveform, demo.SAMPLE_RATE)
+            vectors = vectors_of(waveform)
+            z = {one.machine_id: float(np.mean([*one.z(vectors).values()])) for one in machines}
+            n_clips += 1
+            n_remarked += bool(recording_remarks(own.ranges, facts))
+            n_moved += better_machine(z, own.machine_id) is not None
+            for other in machines:
+                if other is not own:
+                    n_swapped += 1
+                    n_found += better_machine(z, other.machine_id) == own.machine_id
+    return (
+        f"normal test clips with a remark on the recording: {n_remarked} of {n_clips}\n"
+        f"said to be another machine: {n_moved} of {n_clips} under their own name, "
+        f"{n_found} of {n_swapped} under another's"
+    )
 
 
 def by_chance(findings: Sequence[Finding]) -> float:
@@ -296,16 +331,17 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent) / "demo"
             demo.write_demo_data(folder, seed)
+            machines = [learn(folder, rail.machine_id) for rail in demo.RAILS]
             findings = [
-                one for rail in demo.RAILS for one in explain_machine(folder, rail.machine_id, seed)
+                one for machine in machines for one in explain_machine(folder, machine, seed)
             ]
+            about_recordings = remarks(folder, machines)
         if arguments.sentences:
             for one in findings:
                 mark = ("right" if one.both() else "wrong") if one.p_value <= DETECTED else "-"
-                print(
-                    f"{one.machine_id} {one.fault}: {mark}, p {one.p_value:.2f}, {one.reason.sentence}"
-                )
-        print(f"\ndemo data of seed {seed}\n\n{table(findings)}", flush=True)
+                where = f"{one.machine_id} {one.fault}: {mark}, p {one.p_value:.2f}"
+                print(f"{where}, {one.reason.sentence}")
+        print(f"\ndemo data of seed {seed}\n\n{table(findings)}\n{about_recordings}", flush=True)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def reconstruction_errors(x: ArrayLike, rebuilt: ArrayLike) -> Array:
     NaN after the clip's end in both, a map over time and frequency.
     """
     errors = np.square(np.asarray(rebuilt, dtype=np.float64) - np.asarray(x, dtype=np.float64))
-    return errors / np.count_nonzero(np.isfinite(errors))  # type: ignore[no-any-return]
+    return errors / np.count_nonzero(np.isfinite(errors))
 
 
 def nearest_clip(x: ArrayLike, clips: ArrayLike) -> tuple[int, Array]:

@@ -80,12 +80,14 @@ class NormalProfile:
     @property
     def frame_mean(self) -> Array:
         """Mean of the normal frames, each clip counting alike: (n_bands,) in dB."""
-        return self.mean[STATISTICS.index("level")]
+        level: Array = self.mean[STATISTICS.index("level")]
+        return level
 
     def deviations(self, frames: ArrayLike) -> Array:
         """Compare a clip with the normal ones: (4, n_bands), in spreads from their mean."""
         frames = self.checked(frames)
-        return (clip_statistics(frames) - self.mean) / self.spread
+        deviations: Array = (clip_statistics(frames) - self.mean) / self.spread
+        return deviations
 
     def checked(self, frames: ArrayLike) -> NDArray[np.float32]:
         """Return frames as float32; another number of bands, no frame or NaN is a ValueError."""
@@ -101,12 +103,9 @@ class NormalProfile:
         wanted = {f.name for f in fields(cls)}
         if missing := wanted - content.keys():
             raise ValueError(f"The profile of normal clips lacks {', '.join(sorted(missing))}")
-        numbers = {
-            "frame_seconds": float(content["frame_seconds"]),
-            "n_clips": int(content["n_clips"]),
-        }
-        arrays = {
-            name: np.asarray(content[name], dtype=np.float64) for name in wanted - numbers.keys()
+        arrays: dict[str, Any] = {
+            name: np.asarray(content[name], dtype=np.float64)
+            for name in wanted - {"frame_seconds", "n_clips"}
         }
         n_bands = len(arrays["low_hz"])
         for name, array in arrays.items():
@@ -116,7 +115,8 @@ class NormalProfile:
                     f"{name} of the profile of normal clips is {array.shape}, expected {shape} "
                     "finite numbers"
                 )
-        return cls(**arrays, **numbers)
+        frame_seconds, n_clips = float(content["frame_seconds"]), int(content["n_clips"])
+        return cls(frame_seconds=frame_seconds, n_clips=n_clips, **arrays)
 
 
 @dataclass

@@ -224,7 +224,7 @@ def _joined(unusual: NDArray[np.bool_], longest_gap: float) -> NDArray[np.bool_]
     """Fill gaps of at most so many frames between unusual ones."""
     at = np.flatnonzero(unusual)
     joined = unusual.copy()
-    for before, after in pairwise(at):
+    for before, after in pairwise(at.tolist()):
         if after - before - 1 <= longest_gap:
             joined[before:after] = True
     return joined

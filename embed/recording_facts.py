@@ -115,7 +115,7 @@ class FactRanges:
 
     @classmethod
     def of(cls, clips: Iterable[RecordingFacts]) -> FactRanges:
-        """Collect the ranges clip by clip; no clip, or different `band_limit_hz`, is a ValueError."""
+        """Collect the ranges clip by clip; none, or other `band_limit_hz`, is a ValueError."""
         ranges: FactRanges | None = None
         for facts in clips:
             ranges = cls(facts, facts, (facts.sample_rate,)) if ranges is None else ranges | facts

@@ -166,7 +166,8 @@ def _band_edges(profile: NormalProfile, reason: Reason) -> tuple[float, float]:
 def _frequency_axis(axis: Axes, profile: NormalProfile) -> None:
     """Label an axis of band numbers with round frequencies, not too close to each other."""
     centre = profile.centre_hz
-    places, labels = [], []
+    places: list[float] = []
+    labels: list[str] = []
     for hz in TICKS_HZ:
         if not centre[0] <= hz <= profile.high_hz[-1]:
             continue

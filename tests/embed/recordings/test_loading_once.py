@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import soundfile
-from embed.recordings.audio import Need, load_for
 
-from embed.recordings.audio import ClipError, Preprocessing, load_recording
+from embed.recordings.audio import ClipError, Need, Preprocessing, load_for, load_recording
 
 
 @pytest.fixture
