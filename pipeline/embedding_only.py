@@ -11,7 +11,7 @@ from pipeline.exits import UsageError
 from pipeline.names import Choice, names_of, set_options
 from pipeline.parts import encoder_class, encoder_of, pooling_of, text_options
 from pipeline.run_folder import RunFolder
-from pipeline.screen import relay, say
+from pipeline.screen import relay_rooms, say
 from pipeline.settings import EmbedSettings
 from pipeline.sources import Pair, Source, embed_all, find_dataset
 
@@ -31,8 +31,7 @@ def embed_only(settings: EmbedSettings) -> Embedded:
 
     A pair that does not go together is skipped with its reason; UsageError where none does.
     """
-    for room in ("embed", "fetch"):
-        relay(room, quiet=settings.quiet)
+    relay_rooms(quiet=settings.quiet)
     pairs = _pairs(settings)
     with RunFolder.new(f"embed-{file_name(settings.encoder or 'logmel')}", settings) as folder:
         sources, unusable = embed_all(settings, find_dataset(settings), pairs, folder)

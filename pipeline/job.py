@@ -17,7 +17,7 @@ from pipeline.outcome import Outcome
 from pipeline.parts import encoder_of, weights_for_detectors
 from pipeline.plan import Combination, combinations_of, unused_flags
 from pipeline.run_folder import RunFolder
-from pipeline.screen import relay, say
+from pipeline.screen import relay_rooms, say
 from pipeline.settings import Settings, given_from_python, settings_of
 from pipeline.sources import Pair, Source, embed_all, find_dataset
 
@@ -60,8 +60,7 @@ def run(config: str | Path | None = None, **flags: Any) -> Job:
 
 def run_job(settings: Settings) -> Job:
     """Embed, fit, score, report."""
-    for room in ("embed", "fetch"):
-        relay(room, quiet=settings.quiet)
+    relay_rooms(quiet=settings.quiet)
     imported = import_embeddings(settings) if settings.embeddings else None
     combinations, reasons = combinations_of(settings, imported)
     refused = [Outcome(combination, reason=reason) for combination, reason in reasons]

@@ -18,7 +18,7 @@ from pipeline.judging import MemberFits, judge
 from pipeline.model import Model, load_model, save_model
 from pipeline.parts import weights_for_detectors
 from pipeline.plan import Combination, combinations_of
-from pipeline.screen import progress, relay
+from pipeline.screen import progress, relay_rooms
 from pipeline.settings import LearnSettings, given_from_python, settings_of
 from pipeline.sources import Pair, Source, embed_all, find_dataset
 from pipeline.windowing import embed_windows
@@ -52,8 +52,7 @@ def learn(recordings: str | Path, model: str | Path = "model", **flags: Any) -> 
 
 def learn_model(settings: LearnSettings) -> Learned:
     """Embed the normal recordings, fit, hold out, save."""
-    for room in ("embed", "fetch"):
-        relay(room, quiet=settings.quiet)
+    relay_rooms(quiet=settings.quiet)
     roots = [settings.data]
     if settings.add:
         earlier = load_model(settings.model)

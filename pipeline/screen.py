@@ -43,6 +43,44 @@ class _Relay(logging.Handler):
             say("warning", record.getMessage(), "yellow")
 
 
+def show_downloads(*, quiet: bool) -> None:
+    """Show a bar for each download from now on; nothing if `quiet`."""
+    from fetch import progress as downloads
+
+    downloads.display = downloads.silent if quiet else _download_bar
+
+
+@contextmanager
+def _download_bar(name: str, size: int) -> Iterator[Callable[[int], None]]:
+    from rich.progress import (
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    if not messages.is_terminal:
+        messages.print(f"fetching {name}")
+    with Progress(*columns, console=messages, disable=not messages.is_terminal) as bar:
+        task = bar.add_task(name, total=size or None)
+        yield lambda n_bytes: bar.update(task, completed=n_bytes)
+
+
+def relay_rooms(*, quiet: bool) -> None:
+    """Print what embedding and fetching log, and their downloads; only warnings if `quiet`."""
+    for room in ("embed", "fetch"):
+        relay(room, quiet=quiet)
+    show_downloads(quiet=quiet)
+
+
 def relay(room: str, *, quiet: bool) -> None:
     """Print what a room logs from now on; only its warnings if `quiet`."""
     logger = logging.getLogger(room)

@@ -16,7 +16,7 @@ from ground.text import json_text, visible
 from pipeline.checking import HOP_OF_WINDOW, Checked, Checker, Checks
 from pipeline.exits import ANOMALOUS, CLIPS_LEFT_OUT, DONE, UsageError
 from pipeline.model import load_model
-from pipeline.screen import messages, relay, results_screen
+from pipeline.screen import messages, relay_rooms, results_screen
 from pipeline.settings import CheckSettings
 
 STYLES = {"normal": "green", "suspicious": "yellow", "anomalous": "bold red", "unknown": "dim"}
@@ -25,8 +25,7 @@ STREAM_WINDOW_S = 10.0
 
 def check_and_print(recordings: str, settings: CheckSettings) -> int:
     """Judge recordings and print the verdicts; return the exit code."""
-    for room in ("embed", "fetch"):
-        relay(room, quiet=settings.quiet)
+    relay_rooms(quiet=settings.quiet)
     checker = Checker(
         load_model(settings.model),
         device=settings.device,

@@ -57,7 +57,7 @@ class ResNetAutoencoder(ImageDetector):
         if not file.is_file():
             raise ValueError(
                 f"resnet50_cnn needs the ResNet50 with sha256 {self.weights_sha256_}, which was "
-                f"in {self.weights} and is not in {folder}; python -m embed weights fetch resnet50 "
+                f"in {self.weights} and is not in {folder}; python -m fetch fetch resnet50 "
                 "brings it"
             )
         self.encoder_, sha256 = _shared_resnet50(folder, file.stat().st_mtime_ns)
@@ -147,7 +147,7 @@ def frozen_resnet50(weights: str) -> ResNetMaps:
         return ResNetMaps(ResNetModel(ResNetConfig()))
     if not weights or not (Path(weights) / WEIGHTS_FILE).is_file():
         raise ValueError(
-            f"resnet50_cnn finds no ResNet50 in weights={weights!r}: python -m embed weights fetch "
+            f"resnet50_cnn finds no ResNet50 in weights={weights!r}: python -m fetch fetch "
             "resnet50 prints a folder with config.json and model.safetensors (102 MB) of "
             "huggingface.co/microsoft/resnet-50; give --set resnet50_cnn.weights=FOLDER, or random "
             "for a trial"
