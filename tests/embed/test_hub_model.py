@@ -43,13 +43,8 @@ from transformers import (
 
 from embed import make_encoder, make_pooling
 from embed.encoder import Encoder
-<<<<<<< HEAD
 from embed.encoders.transformers_models import build
-from embed.fingerprint import configuration
-=======
-from embed.encoders.hidden_states import build
 from embed.fingerprint import configuration, fingerprint
->>>>>>> refs/heads/encoders
 from embed.recordings.audio import Preprocessing
 from fetch.weights import RANDOM_WARNING
 
@@ -587,13 +582,8 @@ def test_models_built_in_two_threads_at_once_are_those_built_alone() -> None:
 def test_torchaudio_enters_the_fingerprint_where_the_extractor_takes_it(
     saved, monkeypatch: pytest.MonkeyPatch, name: str, decides: bool
 ) -> None:
-<<<<<<< HEAD
-    without = facts(make_encoder("hf", model=str(saved(name))))
-    monkeypatch.setattr("embed.encoders.transformers_models.find_spec", lambda name: name)
-=======
     without = print_of(make_encoder("hf", model=str(saved(name))))
-    monkeypatch.setattr("embed.encoders.hidden_states.find_spec", lambda name: name)
->>>>>>> refs/heads/encoders
+    monkeypatch.setattr("embed.encoders.transformers_models.find_spec", lambda name: name)
 
     assert (print_of(make_encoder("hf", model=str(saved(name)))) != without) == decides
 
