@@ -130,31 +130,33 @@ def fuse(members: Sequence[MemberScores], rule: Rule = "mean") -> Fused:
     keys = _union([member.keys for member, _ in used])
     trained = np.stack([s.z(_aligned(train_keys, m.train_keys, m.out_of_fold)) for m, s in used])
     z = np.stack([s.z(_aligned(keys, m.keys, m.scores)) for m, s in used])
+<<<<<<< HEAD
     rated: Any = (~np.isnan(trained).all(axis=0)).tolist()
     kept = tuple(key for key, is_rated in zip(train_keys, rated, strict=True) if is_rated)
+=======
+    rated = np.flatnonzero(~np.isnan(trained).all(axis=0))
+    kept = tuple(train_keys[i] for i in rated)
+>>>>>>> refs/heads/thresholds
     trained = trained[:, rated]
     used_names = tuple(member.name for member, _ in used)
-    lacking = {
-        key: tuple(name for name, value in zip(used_names, column, strict=True) if np.isnan(value))
+    lacking = _lacking(used_names, keys, z)
+    n_partly = int(np.isnan(trained).any(axis=0).sum())
+    for n, kind in ((len(lacking), "clips"), (n_partly, "training clips")):
+        if n:
+            notes.append(f"{n} {kind} are not rated by every member")
+    combine = RULES[rule]
+    fused = combine(z, trained)
+    own = combine(trained, trained)
+    return Fused(kept, own, keys, fused, used_names, z, lacking, tuple(notes))
+
+
+def _lacking(names: Sequence[str], keys: Sequence[str], z: Array) -> dict[str, tuple[str, ...]]:
+    """Name the members that have no score, for clips that some lack; z (n_members, n_clips)."""
+    return {
+        key: tuple(name for name, value in zip(names, column, strict=True) if np.isnan(value))
         for key, column in zip(keys, z.T, strict=True)
         if np.isnan(column).any()
     }
-    if lacking:
-        notes.append(f"{len(lacking)} clips are not rated by every member")
-    n_partly = int(np.isnan(trained).any(axis=0).sum())
-    if n_partly:
-        notes.append(f"{n_partly} training clips are not rated by every member")
-    combine = RULES[rule]
-    return Fused(
-        kept,
-        combine(trained, trained),
-        keys,
-        combine(z, trained),
-        used_names,
-        z,
-        lacking,
-        tuple(notes),
-    )
 
 
 def _union(all_keys: Sequence[Sequence[str]]) -> tuple[str, ...]:

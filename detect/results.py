@@ -158,8 +158,9 @@ def results(
     machines = _machines(table, scores, decided)
     for machine_type in sorted({machine.machine_type for machine in machines}):
         of_type = [machine for machine in machines if machine.machine_type == machine_type]
-        own = [_of_machine(machine, year) for machine in of_type]
-        rows += [*own, *_averages(machine_type, own), _pooled(of_type, own, fit_per)]
+        own = _with_intervals([_of_machine(machine, year) for machine in of_type])
+        pooled = _with_intervals([_pooled(of_type, own, fit_per)])
+        rows += [*own, *_averages(machine_type, own), *pooled]
         every += own
     if len({row.machine_type for row in every}) > 1:
         rows += _averages(TOTAL, every)
@@ -225,7 +226,7 @@ def _of_machine(machine: _Machine, year: int) -> Result:
     )
     if not n_anomalous or not n_normal or not np.isfinite(values).all():
         return row
-    found = {**_figures(truth, values)}
+    found = _figures(truth, values)
     if any(labelled.domain):
         by_domain = metrics.domain_aucs(truth, values, labelled.domain.tolist(), year)
         found |= {"auc_source": by_domain.auc_source, "auc_target": by_domain.auc_target}
@@ -234,16 +235,25 @@ def _of_machine(machine: _Machine, year: int) -> Result:
 
 
 def _figures(truth: NDArray[np.bool_], values: Array) -> dict[str, Any]:
-    """AUC and pAUC with their intervals, as fields of a Result."""
-    counts = int((~truth).sum()), int(truth.sum())
-    auc, pauc = metrics.auc(truth, values), metrics.pauc(truth, values)
+    """AUC and pAUC, as fields of a Result."""
+    return {"auc": metrics.auc(truth, values), "pauc": metrics.pauc(truth, values)}
+
+
+def _with_intervals(rows: Sequence[Result]) -> list[Result]:
+    """Fill in the intervals of all rows at once, which is much faster than one by one."""
+    valued = [[r.auc, r.pauc, r.n_normal, r.n_anomalous] for r in rows if r.auc is not None]
+    auc, pauc, *counts = np.array(valued, dtype=np.float64).reshape(-1, 4).T
     limits = [*metrics.auc_interval(auc, *counts), *metrics.pauc_interval(pauc, *counts)]
-    names = ("auc_low", "auc_high", "pauc_low", "pauc_high")
-    found = {
-        name: float(limit) if np.isfinite(limit) else None
-        for name, limit in zip(names, limits, strict=True)
-    }
-    return {"auc": auc, "pauc": pauc, **found}
+    limits_of_rows = iter(np.stack(limits, axis=1).tolist())
+    filled = []
+    for row in rows:
+        found: dict[str, Any] = {}
+        if row.auc is not None:
+            names = ("auc_low", "auc_high", "pauc_low", "pauc_high")
+            own = zip(names, next(limits_of_rows), strict=True)
+            found = {name: limit if np.isfinite(limit) else None for name, limit in own}
+        filled.append(replace(row, **found))
+    return filled
 
 
 def _notes(machine: _Machine, n_normal: int, n_anomalous: int, n_unlabelled: int) -> list[str]:
@@ -387,8 +397,8 @@ def _pooled(machines: Sequence[_Machine], own: Sequence[Result], fit_per: FitPer
         return replace(row, note="no machine ID has an AUC")
     labelled = _together([machine.clips for machine in machines]).labelled
     labelled = labelled.chosen(np.isfinite(labelled.score))
-    figures = _figures(labelled.truth, labelled.score)
-    return replace(row, **figures, note=POOLED_APART if is_apart else "")
+    note = POOLED_APART if is_apart else ""
+    return replace(row, **_figures(labelled.truth, labelled.score), note=note)
 
 
 def _together(parts: Sequence[_Clips]) -> _Clips:
