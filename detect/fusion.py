@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,13 +130,8 @@ def fuse(members: Sequence[MemberScores], rule: Rule = "mean") -> Fused:
     keys = _union([member.keys for member, _ in used])
     trained = np.stack([s.z(_aligned(train_keys, m.train_keys, m.out_of_fold)) for m, s in used])
     z = np.stack([s.z(_aligned(keys, m.keys, m.scores)) for m, s in used])
-<<<<<<< HEAD
-    rated: Any = (~np.isnan(trained).all(axis=0)).tolist()
-    kept = tuple(key for key, is_rated in zip(train_keys, rated, strict=True) if is_rated)
-=======
     rated = np.flatnonzero(~np.isnan(trained).all(axis=0))
     kept = tuple(train_keys[i] for i in rated)
->>>>>>> refs/heads/thresholds
     trained = trained[:, rated]
     used_names = tuple(member.name for member, _ in used)
     lacking = _lacking(used_names, keys, z)
