@@ -1,9 +1,9 @@
 """A model of a power cut: which files are on the disk if it happens after any step of a program.
 
-`Recorder` notes what a program asks of the file system while it runs. After a cut, the disk has the
-content that a file had when it was last synchronised, or any beginning of what came after; and of the
-creations, renames and removals in a folder all up to the last synchronisation of that folder, and any
-number of the next ones, in order. This is what POSIX promises; most file systems promise more.
+`Recorder` notes what a program asks of the file system while it runs. After a cut, a file has the
+content of its last fsync, or any beginning of what was written later. Of the creations, renames and
+removals in a folder there are all up to the last fsync of that folder, and any number of the next
+ones, in order. This is what POSIX promises; most file systems promise more.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Recorder:
         return Path(os.fspath(path)).absolute().relative_to(self.root).as_posix()
 
     def _put(self, path: Any) -> None:
-        found = os.stat(path)
+        found = Path(path).stat()
         is_folder = stat.S_ISDIR(found.st_mode)
         content = b"" if is_folder else Path(path).read_bytes()
         self.steps.append(Step("put", self._relative(path), found.st_ino, content, is_folder))
@@ -57,7 +57,7 @@ class Recorder:
 
         def noted_fsync(descriptor: int) -> None:
             fsync(descriptor)
-            path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+            path = Path(f"/proc/self/fd/{descriptor}").readlink()
             found = os.fstat(descriptor)
             if stat.S_ISDIR(found.st_mode):
                 self.steps.append(Step("sync_folder", self._relative(path)))

@@ -263,3 +263,40 @@ def test_half_imported_file_is_finished_by_the_next_try(tmp_path, vectors, monke
 
     assert np.array_equal(store.read(NAMES), vectors)
     assert report.rows == len(store) == 6
+
+
+def folder_of_three(folder: Path) -> Path:
+    folder.mkdir()
+    for i in range(3):
+        np.save(folder / f"c{i}.npy", np.full(4, i + 1, dtype=np.float32))
+    return folder
+
+
+def test_imports_of_the_first_rules_keep_their_fingerprints(tmp_path):
+    folder = folder_of_three(tmp_path / "x")
+
+    plain, _ = import_to_store(folder, tmp_path / "cache")
+    by_name, _ = import_to_store(folder, tmp_path / "cache", Choices(match="name"))
+
+    assert plain.path.name == "x-import-own-170ac2cd8991.h5"
+    assert by_name.path.name == "x-import-own-409f36b40994.h5"
+
+
+def test_rows_that_other_rules_imported_are_not_used(tmp_path, monkeypatch):
+    folder = folder_of_three(tmp_path / "x")
+    first, _ = import_to_store(folder, tmp_path / "cache")
+
+    monkeypatch.setattr("cache.foreign.RULES_VERSION", 2)
+    second, _ = import_to_store(folder, tmp_path / "cache")
+
+    assert second.path != first.path
+    assert second.header.fingerprint != first.header.fingerprint
+
+
+def test_an_import_with_a_very_long_name_is_kept(tmp_path):
+    folder = folder_of_three(tmp_path / ("n" * 250))
+
+    store, _ = import_to_store(folder, tmp_path / "cache")
+
+    assert len(store) == 3
+    assert len(store.path.name) < 200

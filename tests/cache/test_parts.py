@@ -41,7 +41,7 @@ def test_a_part_with_another_header_is_damaged(store, change):
     (part,) = parts_in(store.parts_folder)
     part.write_bytes(part.read_bytes().replace(*(word.encode() for word in change), 1))
 
-    with pytest.raises(DamagedError, match="damaged part of .* sets it aside"):
+    with pytest.raises(DamagedError, match=r"damaged part of .* sets it aside"):
         load_part(part)
 
 

@@ -75,7 +75,7 @@ def test_the_child_opens_no_plugin(plugins, monkeypatch):
     monkeypatch.setattr(
         sandbox,
         "_START",
-        f"try:\n    {script}\nexcept OSError:\n    print('{{\"refused\": \"no filter\"}}')",
+        f'try:\n    {script}\nexcept OSError:\n    print(\'{{"refused": "no filter"}}\')',
     )
 
     with pytest.raises(ValueError, match="no filter"):

@@ -33,7 +33,9 @@ def test_a_name_is_found_whatever_form_of_unicode_it_has(tmp_path, form, merged)
     if merged:
         store.merge()
 
-    assert store.missing({b: content(a)[:2] for a, b in zip(written, asked, strict=True)}, never) == []
+    assert (
+        store.missing({b: content(a)[:2] for a, b in zip(written, asked, strict=True)}, never) == []
+    )
     assert np.array_equal(store.read(asked), stored_rows()[:3])
     assert store.keys() == written
     assert not any(store.faults().values())
