@@ -4,21 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from small_stores import KEYS, content, open_store, stored_rows
+from small_stores import KEYS, content
 
 from cache.failures import DamagedError
 from cache.format import Provenance
-from cache.inspection import verify
 from cache.parts import header_in, load_part, part_bytes, parts_in
-from cache.repairing import set_aside_unreadable
-from cache.store import EmbeddingStore
-
-
-@pytest.fixture
-def store(tmp_path) -> EmbeddingStore:
-    store = open_store(tmp_path)
-    store.append(KEYS, stored_rows(), [content(key) for key in KEYS])
-    return store
 
 
 @pytest.mark.parametrize("shape", [(3,), (1,), (4, 5), (2, 3, 4)])
@@ -45,31 +35,6 @@ def test_a_part_with_another_header_is_damaged(store, change):
         load_part(part)
 
 
-def test_a_damaged_part_is_set_aside_and_the_others_stay(store):
-    store.append(["b.wav"], stored_rows()[:1], [content("b.wav")])
-    first, _ = parts_in(store.parts_folder)
-    first.write_bytes(first.read_bytes()[:-20])
-
-    (moved,) = set_aside_unreadable(store.path)
-
-    assert moved.name.startswith(f"{store.path.stem}.{first.name}.")
-    assert store.keys() == ["b.wav"]
-    assert verify(store.path).intact
-
-
-def test_a_damaged_header_beside_parts_is_named_and_set_aside(store):
-    file = store.parts_folder / "store.json"
-    facts = json.loads(file.read_text())
-    file.write_text(json.dumps({**facts, "data_root": "/somewhere/else"}))
-
-    with pytest.raises(DamagedError, match=r"its checksum does not fit.* sets the parts aside"):
-        header_in(store.parts_folder)
-    (moved,) = set_aside_unreadable(store.path)
-
-    assert moved.is_dir()
-    assert not store.parts_folder.exists()
-
-
 def test_a_header_written_before_there_were_checksums_is_read(store):
     file = store.parts_folder / "store.json"
     facts = json.loads(file.read_text())
@@ -85,3 +50,16 @@ def test_a_time_after_2262_is_kept_as_unknown(tmp_path):
     path.write_bytes(part_bytes("float32", ["a"], np.ones((1, 2)), [Provenance(1, 2**63, "")]))
 
     assert load_part(path)["mtimes"].tolist() == [-1]
+
+
+def test_misaligned_rows_are_refused(store, rows):
+    with pytest.raises(ValueError, match=r"29 keys with 30 provenances need vectors of shape"):
+        store.append(KEYS[1:], rows, [content(key) for key in KEYS])
+
+
+def test_damaged_part_is_named(store):
+    (part,) = store.parts_folder.glob("part-*")
+    part.write_bytes(part.read_bytes()[:-20])
+
+    with pytest.raises(OSError, match=r"damaged part of .* --repair` sets it aside"):
+        store.read(KEYS)

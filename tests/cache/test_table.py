@@ -14,7 +14,6 @@ from small_stores import KEYS, content, open_store, stored_rows, with_table
 from cache import EmbeddingStore
 from cache.failures import DamagedError
 from cache.inspection import verify
-from cache.repairing import set_aside_unreadable
 from cache.table import table_at
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,9 +21,7 @@ FORMAT_1 = Path(__file__).parent / "format_1"
 
 
 @pytest.fixture
-def store(tmp_path) -> EmbeddingStore:
-    store = open_store(tmp_path)
-    store.append(KEYS, stored_rows(), [content(key) for key in KEYS])
+def store(store) -> EmbeddingStore:
     store.merge()
     return store
 
@@ -102,18 +99,6 @@ def test_damage_that_only_other_programs_would_meet_is_found_and_repaired(store)
         assert np.array_equal(file["embeddings"][:], stored_rows())
 
 
-def test_a_store_that_cannot_be_read_is_named_and_set_aside_without_deleting_it(store):
-    store.path.write_bytes(store.path.read_bytes()[:700])
-
-    with pytest.raises(DamagedError, match=r"damaged beyond reading .* --repair` sets it aside"):
-        EmbeddingStore.at(store.path)
-    (moved,) = set_aside_unreadable(store.path)
-
-    assert moved.name.startswith(f"{store.path.name}.")
-    assert moved.stat().st_size == 700
-    assert open_store(store.path.parent).missing({KEYS[0]: (1, 1)}, str) == [KEYS[0]]
-
-
 def test_a_damaged_store_beside_does_not_stop_a_run(store):
     store.path.write_bytes(store.path.read_bytes()[:700])
 
@@ -160,3 +145,20 @@ def test_stores_of_format_1_are_read_and_become_format_2_when_merged(tmp_path, p
     old.merge()
     assert old.path.read_bytes().startswith(b"embedding store 2")
     assert np.array_equal(old.read(keys), rows, equal_nan=True)
+
+
+def test_foreign_file_in_the_place_of_a_store_is_refused(tmp_path):
+    store = open_store(tmp_path)
+    with h5py.File(store.path, "w") as file:
+        file["embeddings"] = np.zeros((3, 3))
+
+    with pytest.raises(ValueError, match="is not a store of this project; import it instead"):
+        open_store(tmp_path)
+
+
+def test_store_of_a_later_version_is_refused(store):
+    store.merge()
+    store.path.write_bytes(with_table(store.path.read_bytes(), b"{}", version=99))
+
+    with pytest.raises(ValueError, match="has cache format 99, newer than 2"):
+        EmbeddingStore.at(store.path)
