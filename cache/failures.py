@@ -32,6 +32,9 @@ class DamagedError(OSError):
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(errno.EIO, what, str(path))
 
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
     def __reduce__(self) -> tuple[object, ...]:  # so that a worker process can raise it
         return type(self), (Path(self.filename), self.strerror)
 

@@ -28,10 +28,14 @@ def locked(
             lock = filelock.FileLock(guard, thread_local=False, is_singleton=True)
             _acquire(lock, path, holder, timeout, tell)
     except OSError as error:
-        if reading and error.errno in READ_ONLY:
-            yield False
-            return
-        raise
+        if not reading or error.errno not in READ_ONLY:
+            raise
+        is_writable = False
+    else:
+        is_writable = True
+    if not is_writable:
+        yield False
+        return
     with suppress(OSError):
         holder.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
     try:

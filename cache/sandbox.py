@@ -37,11 +37,14 @@ Send = Callable[[dict[str, Any], bytes], None]
 _START = "import sys; sys.path[:0] = [sys.argv[1]]; from cache.sandbox import serve; serve()"
 
 
-def ask(target: str, n_bytes: int, **request: Any) -> Iterator[tuple[dict[str, Any], bytes]]:
+def ask(
+    target: str, n_bytes: int, *, patience: float = 0.0, **request: Any
+) -> Iterator[tuple[dict[str, Any], bytes]]:
     """Call `target` ("module:function") in a child and yield the messages it sends.
 
     The function gets `send` and the request, which must be JSON. `n_bytes` is the size of what
-    it is to read. Raises ValueError with the child's reason, or with what became of the child.
+    it is to read, `patience` how many seconds more than usual it may take. Raises ValueError with
+    the child's reason, or with what became of the child.
     """
     environment = {
         **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
@@ -61,7 +64,7 @@ def ask(target: str, n_bytes: int, **request: Any) -> Iterator[tuple[dict[str, A
     )
     if child.stdin is None or child.stdout is None:
         raise OSError("cannot talk to the process that reads the file")
-    seconds = SECONDS + n_bytes / BYTES_PER_SECOND
+    seconds = SECONDS + patience + n_bytes / BYTES_PER_SECOND
     began = time.monotonic()
     watchdog = threading.Timer(seconds, child.kill)
     watchdog.daemon = True

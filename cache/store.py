@@ -16,7 +16,7 @@ import shutil
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -419,10 +419,9 @@ class EmbeddingStore:
             with suppress(OSError):  # a temporary file of another writer is still there
                 folder.rmdir()
 
-    @contextmanager
     def lock(
         self, timeout: float = -1.0, tell: Tell | None = None, *, reading: bool = False
-    ) -> Iterator[bool]:
+    ) -> AbstractContextManager[bool]:
         """Be the only run that writes this store; hold it around missing, append and merge.
 
         While another run holds it, `tell` hears once who that is, and after `timeout` seconds
@@ -430,8 +429,7 @@ class EmbeddingStore:
         the folder cannot be written this is an OSError; with `reading`, for a caller that
         perhaps only reads, the body runs without a lock. Yields whether the lock is held.
         """
-        with locked(self.path, timeout, tell, reading=reading) as is_held:
-            yield is_held
+        return locked(self.path, timeout, tell, reading=reading)
 
     def _retrying(self, action: Callable[[], T]) -> T:
         for _ in range(20):

@@ -13,7 +13,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +35,8 @@ from cache.sandbox import ask
 
 _LINE = re.compile(rb"embedding store (\d{1,6}) {1,12}(\d{1,10}) ([0-9a-f]{8})\n")
 _LINE_BYTES = 48
+_PATIENCE_S = 60.0
+"""A busy computer must not make a store look damaged."""
 LARGEST_OFFSET = 10**18
 """Takes as many digits as the first byte of any column."""
 
@@ -254,11 +256,15 @@ def _table_by_child(path: Path, size: int, problem: str, *, is_ours: bool) -> Ta
         raise _damaged(path, str(error)) from None
 
 
+def _ask(function: str, path: Path, size: int) -> Iterator[tuple[dict[str, Any], bytes]]:
+    return ask(f"cache.hdf5:{function}", size, patience=_PATIENCE_S, path=str(path.absolute()))
+
+
 def _description(path: Path, size: int) -> tuple[dict[str, Any], dict[str, Column]]:
     """Ask a child for the attributes and columns of an HDF5 file; ValueError if it cannot."""
     columns = {}
     facts: dict[str, Any] = {}
-    for message, data in ask("cache.hdf5:answer_table", size, path=str(path.absolute())):
+    for message, data in _ask("answer_table", path, size):
         if "column" in message:
             columns[str(message["column"])] = Column(
                 np.dtype(str(message["dtype"])),
@@ -297,7 +303,7 @@ def names_by_child(path: Path, stamp: Stamp) -> tuple[str, ...]:
     """Read the names of a file of format 1, in which HDF5 alone knows where they lie."""
     names: list[str] = []
     try:
-        for _, data in ask("cache.hdf5:answer_names", stamp[1], path=str(path.absolute())):
+        for _, data in _ask("answer_names", path, stamp[1]):
             names += [decode_key(name) for name in data.split(b"\0")[:-1]]
     except ValueError as error:
         raise _damaged(path, f"its names cannot be read, {error}") from None

@@ -52,7 +52,7 @@ def write_store(kind: str, folder: Path) -> list[Path]:
 
 
 def ask_by_fork(
-    target: str, n_bytes: int, **request: Any
+    target: str, n_bytes: int, *, patience: float, **request: Any
 ) -> Iterator[tuple[dict[str, Any], bytes]]:
     """Do what `cache.sandbox.ask` does, in a fork."""
     readable, writable = os.pipe()

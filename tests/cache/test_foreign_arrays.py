@@ -15,6 +15,7 @@ import h5py
 import mutation_worker
 import numpy as np
 import pytest
+from store_worker import environment
 
 from cache.foreign import read_import
 from cache.foreign_layouts import Choices
@@ -258,7 +259,7 @@ def mutate(path: Path, n: int, seed: int, folder: Path) -> dict[str, float]:
             str(seed),
             folder,
         ],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
+        env=environment(),
         capture_output=True,
         check=True,
         text=True,

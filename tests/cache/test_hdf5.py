@@ -1,7 +1,6 @@
 """The HDF5 file: any program reads it, and a failed write never crashes ours."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -61,7 +60,7 @@ def test_file_size_limit_stops_merging_and_the_process_ends_in_peace(tmp_path):
         [sys.executable, "-c", textwrap.dedent(script)],
         check=False,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        env=store_worker.environment(),
         capture_output=True,
         text=True,
     )

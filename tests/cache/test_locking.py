@@ -5,12 +5,11 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from store_worker import KEYS, content, fill, open_store
+from store_worker import KEYS, content, environment, fill, open_store
 
 from cache import __main__ as command
 from cache.store import EmbeddingStore
@@ -18,28 +17,15 @@ from cache.store import EmbeddingStore
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OPENBLAS_NUM_THREADS": "1"}
-
-
 @pytest.fixture(params=["merged", "parts"])
-def read_only(tmp_path, request) -> Iterator[EmbeddingStore]:
+def read_only(mount_disk, request) -> EmbeddingStore:
     """A complete store on a file system that cannot be written."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a read-only file system cannot be mounted here")
-    try:
-        fill(open_store(disk))
-        if request.param == "merged":
-            open_store(disk).merge()
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        yield open_store(disk)
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+    disk = mount_disk("32m")
+    fill(open_store(disk))
+    if request.param == "merged":
+        open_store(disk).merge()
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    return open_store(disk)
 
 
 def test_a_complete_cache_on_a_read_only_disk_is_read_without_a_lock(read_only):
@@ -87,16 +73,21 @@ HOLDING = """
 """
 
 
-def test_second_run_is_told_who_writes_and_waits(tmp_path):
-    store = open_store(tmp_path)
-    first = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOLDING), str(tmp_path)],
+def start_holding(directory: Path, script: str = HOLDING) -> subprocess.Popen[str]:
+    """Start a process that holds the lock of a store until it is told to end."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), str(directory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=ROOT,
         env=environment(),
         text=True,
     )
+
+
+def test_second_run_is_told_who_writes_and_waits(tmp_path):
+    store = open_store(tmp_path)
+    first = start_holding(tmp_path)
     assert first.stdout is not None
     assert first.stdin is not None
     assert first.stdout.readline() == "held\n"
@@ -119,14 +110,7 @@ def test_second_run_is_told_who_writes_and_waits(tmp_path):
 
 def test_lock_of_a_killed_run_is_free(tmp_path):
     store = open_store(tmp_path)
-    first = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOLDING), str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-        env=environment(),
-        text=True,
-    )
+    first = start_holding(tmp_path)
     assert first.stdout is not None
     first.stdout.readline()
 
@@ -152,14 +136,8 @@ def test_a_command_that_waits_for_a_lock_says_for_whom(tmp_path, words, monkeypa
         data[-1] ^= 1
         part.write_bytes(data)
     asked = [*words, str(tmp_path / "data")] if words[0] == "prune" else list(words)
-    holding = textwrap.dedent(HOLDING).replace("sys.stdin.readline()", "time.sleep(2)")
-    first = subprocess.Popen(
-        [sys.executable, "-c", holding, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-        env=environment(),
-        text=True,
-    )
+    holding = HOLDING.replace("sys.stdin.readline()", "time.sleep(2)")
+    first = start_holding(tmp_path, holding)
     assert first.stdout is not None
     assert first.stdout.readline() == "held\n"
     monkeypatch.setattr(sys, "argv", ["cache", asked[0], str(store.path), *asked[1:]])

@@ -7,20 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import pytest
-from store_worker import KEYS, content, fill, open_store, vector
+from store_worker import KEYS, content, environment, fill, open_store, vector
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def kill_at_random(directory: Path, n_kills: int) -> dict[str, int]:
@@ -110,17 +105,8 @@ def test_five_hundred_killed_runs_lose_nothing_that_was_acknowledged(tmp_path, c
 
 
 @pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
-    """Mount a file system of 256 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a small file system cannot be mounted here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+def small_disk(mount_disk) -> Path:
+    return mount_disk("256k")
 
 
 def test_full_disk_stops_appending_and_loses_nothing(small_disk):

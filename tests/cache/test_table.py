@@ -1,7 +1,6 @@
 """The table of a store: rows are read by it alone, and no damaged byte ends the program."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from small_stores import KEYS, content, open_store, stored_rows, with_table
+from store_worker import environment
 
 from cache import EmbeddingStore
 from cache.failures import DamagedError
@@ -29,11 +29,10 @@ def store(store) -> EmbeddingStore:
 def damage(kind: str, n: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, int]:
     """Change single bytes of a store, use and repair it each time; the process must live."""
     worker = [sys.executable, str(ROOT / "tests" / "damage_worker.py"), kind, str(n), "7"]
-    path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
     ran = subprocess.run(
         [*worker, str(folder)],
         check=False,
-        env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+        env=environment(),
         capture_output=True,
         text=True,
     )

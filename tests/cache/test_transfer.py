@@ -6,12 +6,12 @@ import subprocess
 import sys
 import time
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small_stores import KEYS, content, open_store, stored_rows
+from store_worker import environment
 
 from cache.store import EmbeddingStore, is_store, stores_in
 from cache.transfer import export, merge_stores, prune
@@ -28,17 +28,8 @@ def store(tmp_path) -> EmbeddingStore:
 
 
 @pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
-    """Mount a file system of 64 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a small file system cannot be mounted here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+def small_disk(mount_disk) -> Path:
+    return mount_disk("64k")
 
 
 KILLED = """
@@ -73,7 +64,7 @@ def test_a_merge_into_a_new_store_that_was_killed_anywhere_is_finished_by_the_ne
         [sys.executable, "-c", KILLED, str(store.path), str(tmp_path)],
         cwd=ROOT,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=environment(),
         capture_output=True,
         text=True,
     )
