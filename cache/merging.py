@@ -18,7 +18,6 @@ from cache.format import (
     VECTOR_TYPES,
     StoreHeader,
     as_stored,
-    encode_key,
     in_blocks,
     of_one_length,
     row_checksums,
@@ -27,8 +26,6 @@ from cache.format import (
 from cache.hdf5 import first_byte, publishing
 from cache.reader import StoreReader
 from cache.table import LARGEST_OFFSET, block_bytes, encode_table
-
-_ROWS_OF_NAMES = 65536
 
 
 def write_merged(
@@ -80,17 +77,9 @@ def _columns(
     """Return the type and shape of each column of the new file."""
     n = len(order)
     row_shape, lengths_differ = reader.shape()
-    longest = max(
-        (
-            len(encode_key(name))
-            for block in in_blocks(order.tolist(), _ROWS_OF_NAMES)
-            for name in reader.names(np.asarray(block))
-        ),
-        default=1,
-    )
     columns = {
         "embeddings": (VECTOR_TYPES[dtype], (n, *row_shape)),
-        "filenames": (f"|S{longest}", (n,)),
+        "filenames": (f"|S{reader.longest_name()}", (n,)),
         **{name: (kind, (n, *shape)) for name, (kind, shape) in COLUMNS.items()},
     }
     return {**columns, "lengths": ("<i4", (n,))} if lengths_differ else columns
@@ -102,8 +91,8 @@ def _copy_rows(
     """Copy rows of one source file into the rows `here` of the new one."""
     for column in ("key_hashes", "sizes", "sha256"):
         file[column][here] = reader.select(number, column, rows)
-    names = [encode_key(name) for name in reader.names_of(number, rows)]
-    file["filenames"][here] = np.array(names, dtype=file["filenames"].dtype)
+    names = reader.stored_names(number, rows)
+    file["filenames"][here] = names.astype(file["filenames"].dtype)
     raw = reader.select(number, "embeddings", rows)
     lengths = reader.lengths(number, rows)
     checksums = reader.select(number, "checksums", rows)

@@ -16,6 +16,7 @@ from cache.format import (
     CHUNK_BYTES,
     StoreHeader,
     decode_key,
+    encode_key,
     hash_keys,
     in_blocks,
     of_one_length,
@@ -222,19 +223,33 @@ class StoreReader:
             out[where] = values
         return np.zeros((0, 32), np.uint8) if out is None else out
 
-    def names_of(self, number: int, rows: np.ndarray) -> list[str]:
-        """Read the names of ascending rows of one file."""
-        if number == 0 and self.table is not None and "filenames" not in self.table.columns:
-            names = names_by_child(self.path, self._snapshot.stamp)
-            return [names[row] for row in rows.tolist()]
-        return [decode_key(name) for name in self.select(number, "filenames", rows).tolist()]
+    def stored_names(self, number: int, rows: np.ndarray) -> np.ndarray:
+        """Read the names of ascending rows of one file as bytes, `(n,)` of type S."""
+        if number == 0 and self._names_of_format_1:
+            names = self._names_of_format_1
+            return np.array([encode_key(names[row]) for row in rows.tolist()])
+        return self.select(number, "filenames", rows)
+
+    @property
+    def _names_of_format_1(self) -> tuple[str, ...]:
+        """All names of a file whose table does not say where they lie; () for other files."""
+        if self.table is None or "filenames" in self.table.columns:
+            return ()
+        return names_by_child(self.path, self._snapshot.stamp)
+
+    def longest_name(self) -> int:
+        """Return how many bytes a name can have."""
+        widths = [load_part(part).dtype["filenames"].itemsize for part in self.parts]
+        if self.table is not None and "filenames" in self.table.columns:
+            widths.append(self.table.columns["filenames"].dtype.itemsize)
+        return max([1, *widths, *(len(encode_key(name)) for name in self._names_of_format_1)])
 
     def names(self, at: np.ndarray) -> list[str]:
         """Read the names at positions `at` `(n,)`, in that order."""
         names: list[str] = [""] * len(at)
         for number, where, rows in self.by_file(at):
-            for i, name in zip(where, self.names_of(number, rows), strict=True):
-                names[i] = name
+            for i, name in zip(where, self.stored_names(number, rows).tolist(), strict=True):
+                names[i] = decode_key(name)
         return names
 
     def lengths(self, number: int, rows: np.ndarray) -> np.ndarray:

@@ -39,3 +39,10 @@ def test_fingerprints_that_share_twelve_digits_are_told_apart(store, tmp_path):
 
     with pytest.raises(ValueError, match="holds vectors of fingerprint 0123456789abcdef"):
         open_store(tmp_path, fingerprint="0123456789ab" + "0" * 52)
+
+
+def test_a_notebook_reads_a_store_in_one_line(store, rows):
+    import cache
+
+    assert np.array_equal(cache.EmbeddingStore.at(str(store.path)).read(KEYS), rows)
+    assert all(getattr(cache, name) for name in cache.__all__)
