@@ -136,7 +136,7 @@ def test_a_command_that_waits_for_a_lock_says_for_whom(tmp_path, words, monkeypa
         data[-1] ^= 1
         part.write_bytes(data)
     asked = [*words, str(tmp_path / "data")] if words[0] == "prune" else list(words)
-    holding = HOLDING.replace("sys.stdin.readline()", "time.sleep(2)")
+    holding = HOLDING.replace("sys.stdin.readline()", "time.sleep(1)")
     first = start_holding(tmp_path, holding)
     assert first.stdout is not None
     assert first.stdout.readline() == "held\n"
