@@ -86,11 +86,11 @@ def _matrix_blocks(layout: Layout) -> Iterator[tuple[list[str], np.ndarray]]:
     step = max(1, min(8192, _BLOCK_BYTES // width))
     for start in range(0, matrix.shape[0], step):
         here = slice(start, min(start + step, matrix.shape[0]))
-        some, rows = names.names(here), matrix.read(here)
+        names_here, rows = names.names(here), matrix.read(here)
         if layout.axes:
-            yield from _by_length(layout, some, rows, here)
+            yield from _by_length(layout, names_here, rows, here)
         else:
-            yield some, rows
+            yield names_here, rows
 
 
 def _by_length(

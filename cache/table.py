@@ -35,7 +35,7 @@ from cache.sandbox import ask
 
 _LINE = re.compile(rb"embedding store (\d{1,6}) {1,12}(\d{1,10}) ([0-9a-f]{8})\n")
 _LINE_BYTES = 48
-_PATIENCE_S = 60.0
+_PATIENCE_S = 20.0
 """A busy computer must not make a store look damaged."""
 LARGEST_OFFSET = 10**18
 """Takes as many digits as the first byte of any column."""

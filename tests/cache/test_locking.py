@@ -91,11 +91,11 @@ def test_second_run_is_told_who_writes_and_waits(tmp_path):
     assert first.stdout is not None
     assert first.stdin is not None
     assert first.stdout.readline() == "held\n"
-    told: list[str] = []
+    messages: list[str] = []
 
     with (
         pytest.raises(TimeoutError, match=f"being written by process {first.pid} on"),
-        store.lock(timeout=0.1, tell=told.append),
+        store.lock(timeout=0.1, tell=messages.append),
     ):
         pass
     first.stdin.write("\n")
@@ -104,8 +104,8 @@ def test_second_run_is_told_who_writes_and_waits(tmp_path):
         pass
 
     first.wait()
-    assert len(told) == 1
-    assert f"process {first.pid}" in told[0]
+    assert len(messages) == 1
+    assert f"process {first.pid}" in messages[0]
 
 
 def test_lock_of_a_killed_run_is_free(tmp_path):
@@ -136,7 +136,7 @@ def test_a_command_that_waits_for_a_lock_says_for_whom(tmp_path, words, monkeypa
         data[-1] ^= 1
         part.write_bytes(data)
     asked = [*words, str(tmp_path / "data")] if words[0] == "prune" else list(words)
-    holding = HOLDING.replace("sys.stdin.readline()", "time.sleep(2)")
+    holding = HOLDING.replace("sys.stdin.readline()", "time.sleep(1)")
     first = start_holding(tmp_path, holding)
     assert first.stdout is not None
     assert first.stdout.readline() == "held\n"
