@@ -84,19 +84,27 @@ def out_of_fold(
             f"{unit.name} has {n} training clips; a threshold needs at least {FEWEST}, so its "
             "test clips get scores without verdicts"
         )
-    read_fold, copies = _held_in_memory(unit, read, choice)
+    vectors, copies = _vectors_and_digests(unit, read, choice)
     recordings, notes = _recordings(unit, copies, split_recordings)
     folds = fold_numbers(recordings)
-    scores = _without_refitting(unit, read_fold, choice, folds, seed)
+    scores = None
+    if vectors is not None:
+        read = _reader_of(vectors, unit.train_keys)
+        scores = _without_refitting(unit, vectors, choice, folds, seed)
     if scores is None:
-        scores = _by_refitting(unit, read_fold, choice, folds, seed)
+        scores = _by_refitting(unit, read, choice, folds, seed)
     return OutOfFold(
         unit.train_keys, unit.train_ids, scores, len(set(recordings)), int(folds.max()) + 1, notes
     )
 
 
-def _held_in_memory(unit: FitUnit, read: Read, choice: DetectorChoice) -> tuple[Read, list[bytes]]:
-    """Read vectors once for all folds, sequences and bands again for each; digest every clip."""
+def _vectors_and_digests(
+    unit: FitUnit, read: Read, choice: DetectorChoice
+) -> tuple[NDArray[Any] | None, list[bytes]]:
+    """Read vectors (n_clips, dim) once for all folds, and digest every clip's embedding.
+
+    Sequences and bands are too large to be kept: they are None here, and read again per fold.
+    """
     digests: list[bytes] = []
     parts = []
     for start in range(0, len(unit.train_keys), CLIPS_AT_ONCE):
@@ -104,11 +112,13 @@ def _held_in_memory(unit: FitUnit, read: Read, choice: DetectorChoice) -> tuple[
         digests += [blake2b(np.ascontiguousarray(x).tobytes(), digest_size=16).digest() for x in X]
         if X.ndim == 2:
             parts.append(X)
-    if not parts:
-        return read, digests
-    vectors = np.concatenate(parts)
-    row_of = {key: i for i, key in enumerate(unit.train_keys)}
-    return lambda keys: vectors[[row_of[key] for key in keys]], digests
+    return (np.concatenate(parts) if parts else None), digests
+
+
+def _reader_of(vectors: NDArray[Any], keys: Sequence[str]) -> Read:
+    """Return what reads rows of `vectors` by the keys of their clips."""
+    row_of = {key: i for i, key in enumerate(keys)}
+    return lambda asked: vectors[[row_of[key] for key in asked]]
 
 
 def _recordings(
@@ -173,14 +183,15 @@ def _joined(named: Sequence[Any], copies: Sequence[bytes]) -> list[int]:
 
 
 def _without_refitting(
-    unit: FitUnit, read: Read, choice: DetectorChoice, folds: NDArray[np.int64], seed: int
+    unit: FitUnit,
+    vectors: NDArray[Any],
+    choice: DetectorChoice,
+    folds: NDArray[np.int64],
+    seed: int,
 ) -> Array | None:
     """Take the detector's exact way where it has one; None otherwise."""
     shortcut = getattr(detectors, "scores_out_of_fold", None)
-    if shortcut is None:
-        return None
-    X = read_for(choice.name, unit.train_keys, read)
-    scores = shortcut(choice.make(seed), X, folds)
+    scores = None if shortcut is None else shortcut(choice.make(seed), vectors, folds)
     return None if scores is None else _finite(unit, -np.asarray(scores, dtype=np.float64))
 
 

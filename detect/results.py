@@ -242,8 +242,11 @@ def _figures(truth: NDArray[np.bool_], values: Array) -> dict[str, Any]:
 def _with_intervals(rows: Sequence[Result]) -> list[Result]:
     """Fill in the intervals of all rows at once, which is much faster than one by one."""
     valued = [[r.auc, r.pauc, r.n_normal, r.n_anomalous] for r in rows if r.auc is not None]
-    auc, pauc, *counts = np.array(valued, dtype=np.float64).reshape(-1, 4).T
-    limits = [*metrics.auc_interval(auc, *counts), *metrics.pauc_interval(pauc, *counts)]
+    auc, pauc, normal, anomalous = np.array(valued, dtype=np.float64).reshape(-1, 4).T
+    limits = [
+        *metrics.auc_interval(auc, normal, anomalous),
+        *metrics.pauc_interval(pauc, normal, anomalous),
+    ]
     limits_of_rows = iter(np.stack(limits, axis=1).tolist())
     filled = []
     for row in rows:

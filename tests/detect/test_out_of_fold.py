@@ -52,7 +52,7 @@ def test_folds_are_the_recipes_permutation(n):
 def test_scores_of_every_detector_equal_a_plain_loop_over_folds(name):
     choice, row = quick(name)
     shape = SHAPES[row.takes]
-    (unit,) = units(table(n_train=8), "type" if row.needs_ids else "id")[:1]
+    (unit,) = units(table(n_train=4), "type" if row.needs_ids else "id")[:1]
     read = Embeddings(shape)
 
     unseen = out_of_fold(unit, read, choice)
@@ -60,7 +60,7 @@ def test_scores_of_every_detector_equal_a_plain_loop_over_folds(name):
     folds = fold_numbers(unit.train_keys)
     ids = np.array(unit.train_ids)
     keys = np.array(unit.train_keys)
-    for number in range(min(3, folds.max() + 1)):
+    for number in range(2):
         kept, left = folds != number, folds == number
         part = replace(
             unit, train_keys=tuple(keys[kept].tolist()), train_ids=tuple(ids[kept].tolist())
