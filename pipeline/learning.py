@@ -65,6 +65,8 @@ def learn_model(settings: LearnSettings) -> Learned:
     weights, unusable = weights_for_detectors(
         settings, [member.detector for member in combination.members]
     )
+    if unusable:
+        raise ValueError("; ".join(unusable.values()))
     ((_, judged),) = judge(
         settings, table, sources, [combination], weights, unusable, journal, tested_only=False
     )
@@ -180,7 +182,7 @@ def _vectors(
         return embed_windows(settings, dataset, pairs, journal)
     sources, unusable = embed_all(settings, dataset, pairs, journal)
     if unusable:
-        raise ValueError("; ".join(f"{name}: {why}" for name, why in unusable.items()))
+        raise ValueError("; ".join(dict.fromkeys(unusable.values())))
     return table_of(dataset), sources
 
 

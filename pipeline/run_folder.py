@@ -103,7 +103,7 @@ class RunFolder(Journal):
 
     def leave_out(self, key: str, reason: str) -> None:
         """Note in errors.jsonl, and say once for each reason, that a clip is left out."""
-        if (key, reason) not in self.left_out:
+        if not self.is_known(key, reason):
             self._append("errors.jsonl", {"key": key, "reason": reason})
         super().leave_out(key, reason)
 

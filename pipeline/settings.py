@@ -311,6 +311,8 @@ AnySettings = TypeVar("AnySettings", bound=OutputFlags)
 TEXTS = ("data", "embeddings", "weights", "channel", "false_alarms")
 """Settings that are texts, and may be given as paths or numbers from Python."""
 PATHS = ("cache_dir", "out", "model", "csv", "page")
+NAMES = ("encoder", "pooling", "detector", "system", "fuse")
+"""Settings that name entries of --list: not given, or not empty."""
 
 
 def settings_of(
@@ -328,6 +330,9 @@ def settings_of(
     if "system" in given:
         replaced = {"encoder", "pooling", "detector", "fuse", "fit_per", "set"}
         earlier = {k: v for k, v in earlier.items() if k not in replaced}
+    for name in NAMES:
+        if not str(given.get(name, name)).strip(" ,"):
+            raise UsageError(f"--{name.replace('_', '-')} names none; leave it out for the default")
     options = [*earlier.get("set", ()), *given.get("set", ())]
     names = {f.name for f in fields(kind)}
     values = {**earlier, **given}
