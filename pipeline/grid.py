@@ -43,7 +43,7 @@ def grid_folder(
             continue
         if _identity_in(config) == identity:
             messages.print(f"going on with the interrupted grid in {config.parent}")
-            return RunFolder(config.parent, settings, identity)
+            return RunFolder.resumed(config.parent, settings, identity)
     return RunFolder.new("grid", settings, identity)
 
 

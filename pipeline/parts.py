@@ -73,10 +73,12 @@ def shares_of(text: str) -> dict[str, str]:
     return shares if set(shares) <= set(ENCODERS) else {}
 
 
-def check_weights(settings: EmbedSettings | Settings) -> None:
-    """Raise UsageError where --weights names a file or folder that is not there."""
+def check_embedding(settings: EmbedSettings | Settings) -> None:
+    """Raise UsageError for a --device that is not here, and for --weights that are not there."""
     from fetch.weights import RANDOM
 
+    if settings.device:
+        devices_of(settings)
     texts = shares_of(settings.weights).values() or [settings.weights]
     for text in texts:
         if text not in ("", RANDOM) and not Path(text).expanduser().exists():
