@@ -9,7 +9,7 @@ from embed import ENCODERS, POOLINGS
 from ground.file_names import file_name
 from pipeline.exits import UsageError
 from pipeline.names import Choice, names_of, set_options
-from pipeline.parts import encoder_class, encoder_of, pooling_of, text_options
+from pipeline.parts import check_embedding, encoder_class, encoder_of, pooling_of, text_options
 from pipeline.plan import combinations_of
 from pipeline.run_folder import RunFolder
 from pipeline.screen import relay_rooms, say
@@ -44,6 +44,7 @@ def embed_only(settings: EmbedSettings) -> Embedded:
 
 
 def _pairs(settings: EmbedSettings) -> list[Pair]:
+    check_embedding(settings)
     pairs: list[Pair] = []
     reasons = []
     poolings = names_of(settings.pooling, POOLINGS, "pooling")

@@ -25,8 +25,7 @@ from pipeline.names import (
     value_of,
 )
 from pipeline.parts import (
-    check_weights,
-    devices_of,
+    check_embedding,
     encoder_class,
     encoder_of,
     pooling_of,
@@ -123,9 +122,7 @@ def _check(settings: Settings) -> None:
 
     for text in settings.set:
         _check_assignment(text)
-    if settings.device:
-        devices_of(settings)
-    check_weights(settings)
+    check_embedding(settings)
     if settings.false_alarms != "none":
         try:
             check_promise(settings.false_alarms, settings.confidence, settings.threshold)
