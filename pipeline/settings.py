@@ -334,12 +334,19 @@ def settings_of(
     for name in NAMES:
         if not str(given.get(name, name)).strip(" ,"):
             raise UsageError(f"--{name.replace('_', '-')} names none; leave it out for the default")
-    options = [*earlier.get("set", ()), *given.get("set", ())]
     names = {f.name for f in fields(kind)}
+    _check_known(given, names, "")
+    earlier = _checked(kind, earlier, f"--config {config}: ")
+    given = _checked(kind, given, "")
     values = {**earlier, **given}
     if "set" in names:
-        values["set"] = list(dict.fromkeys(options))
-    _check_known(given, names, "")
+        values["set"] = list(dict.fromkeys([*earlier.get("set", ()), *given.get("set", ())]))
+    return kind(**values)
+
+
+def _checked(kind: type[OutputFlags], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the settings that `kind` has, paths as paths; UsageError for a wrong value."""
+    names = {f.name for f in fields(kind)}
     values = {
         name: Path(value) if name in PATHS and isinstance(value, str) else value
         for name, value in values.items()
@@ -348,9 +355,8 @@ def settings_of(
     try:
         check_options(kind, values)
     except ValueError as error:
-        where = f"--config {config}: " if config else ""
         raise UsageError(f"{where}{error}") from None
-    return kind(**values)
+    return values
 
 
 def given_from_python(**flags: Any) -> dict[str, Any]:
