@@ -42,7 +42,9 @@ def test_files_and_values_of_a_run_agree_down_to_the_verdicts(data):
     assert {"threshold", "false_alarms", "recall", "precision", "f1", "f1_ev"} <= set(first)
 
 
-@pytest.mark.parametrize("flags", [{}, {"detector": "iforest", "encoder": "logmel", "set": "iforest.n_estimators=3"}])
+@pytest.mark.parametrize(
+    "flags", [{}, {"detector": "iforest", "encoder": "logmel", "set": "iforest.n_estimators=3"}]
+)
 def test_the_config_of_a_seed_gives_its_figures_again_intervals_included(data, flags):
     grid = run(**flags, seeds=2, quiet=True)
 
