@@ -1,10 +1,9 @@
-"""Everything that can be chosen, from the registries and the settings: docs/options.md.
+"""The parts of these pages that come from the code: options.md, the modules in architecture.md.
 
-python benchmarks/options_page.py            # print it
-python benchmarks/options_page.py --write    # put it into docs/options.md
+`python docs/make_pages.py` (or `make docs`) writes them; tests fail while they are out of date.
 """
 
-import argparse
+import ast
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields
@@ -20,22 +19,37 @@ from ground.registry import Row
 from pipeline.settings import CheckSettings, Flag, LearnSettings, OutputFlags, Settings
 from pipeline.systems import SYSTEMS
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "options.md"
+ROOT = Path(__file__).resolve().parents[1]
+OPTIONS = ROOT / "docs" / "options.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+BEGIN, END = "<!-- modules: made by docs/make_pages.py -->\n", "<!-- end of modules -->\n"
+ROOMS = {
+    "pipeline": "the jobs: what crosses the rooms",
+    "report": "results become tables, score files, figures and pages",
+    "embed": "recordings become waveforms, waveforms become vectors",
+    "cache": "vectors are kept",
+    "detect": "vectors become scores, scores become decisions and figures",
+    "fetch": "weights and data sets from elsewhere",
+    "ground": "what all rooms stand on",
+}
 INTRODUCTION = """\
 # What there is to choose from
 
-This page is made by `python benchmarks/options_page.py --write`; `python run_pipeline.py --list` prints
-its names. Commas between names make a grid: `--detector knn,gmm`. An option of a part is set with
+This page is made by `python docs/make_pages.py`. `python run_pipeline.py --list` prints its names.
+Commas between names make a grid: `--detector knn,gmm`. An option of a part is set with
 `--set NAME.option=value`, such as `--set knn.k=3`. It is swept with `--sweep knn.k=1,3,5`.
 """
 VECTORS = """\
-Vectors come from any pooling but `frames`, which gives sequences, and `bands`. A detector that takes
-those gets them without a flag. [encoders.md](encoders.md) helps to choose an encoder.
+Vectors come from any pooling but `frames`, which gives sequences, and `bands`. A detector that
+takes those gets them without a flag. [encoders.md](encoders.md) helps to choose an encoder.
 """
 COMMANDS: dict[str, tuple[str, type[OutputFlags]]] = {
-    "python run_pipeline.py": ("the whole job", Settings),
-    "python run_pipeline.py learn": ("flags that the whole job does not have", LearnSettings),
-    "python run_pipeline.py check": ("all of its flags", CheckSettings),
+    "python run_pipeline.py": ("The whole job.", Settings),
+    "python run_pipeline.py learn": (
+        "It has these flags beside those of the whole job.",
+        LearnSettings,
+    ),
+    "python run_pipeline.py check": ("All of its flags.", CheckSettings),
 }
 
 
@@ -149,17 +163,33 @@ def sections() -> Iterator[str]:
         yield table(["panel", "flag", "takes", "default", "what it does"], flag_rows(kind, without))
 
 
-def page() -> str:
+def options_page() -> str:
     return "\n".join(sections())
 
 
+def modules() -> str:
+    """List every module of the rooms with the first line of its docstring."""
+    lines = []
+    for room, about in ROOMS.items():
+        lines.append(f"\n### {room}: {about}\n\n| module | what it is |\n| --- | --- |\n")
+        for path in sorted((ROOT / room).rglob("*.py"), key=lambda path: (len(path.parts), path)):
+            name = path.relative_to(ROOT).as_posix()
+            said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            shown = name.removeprefix(f"{room}/").replace("__", r"\_\_")
+            lines.append(f"| [{shown}](../{name}) | {cell(said.partition(chr(10))[0])} |\n")
+    return "".join(lines) + "\n"
+
+
+def architecture_page(page: str) -> str:
+    """Replace the list of modules in the page."""
+    before, _, rest = page.partition(BEGIN)
+    return before + BEGIN + modules() + END + rest.partition(END)[2]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put it into docs/options.md")
-    if parser.parse_args().write:
-        PAGE.write_text(page(), encoding="utf-8")
-    else:
-        print(page())
+    OPTIONS.write_text(options_page(), encoding="utf-8")
+    page = architecture_page(ARCHITECTURE.read_text(encoding="utf-8"))
+    ARCHITECTURE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
