@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cache.store import EmbeddingStore
     from detect import DETECTORS, make_detector
     from detect.detector import anomaly_scores
-    from detect.fusion import fuse
+    from detect.fusion import MemberScores, fuse
     from detect.metrics import auc, pauc
     from detect.thresholds import p_values, threshold_of
     from embed import ENCODERS, POOLINGS, make_encoder, make_pooling
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from pipeline.job import run
     from pipeline.learning import learn
     from pipeline.model import load_model
+    from pipeline.recalibrating import recalibrate
     from pipeline.run_files import load_run
 
-_PLACES = {
+_PLACES: dict[str, str] = {
     "run": "pipeline.job",
     "load_run": "pipeline.run_files",
     "learn": "pipeline.learning",
+    "recalibrate": "pipeline.recalibrating",
     "check": "pipeline.checking",
     "load_model": "pipeline.model",
     "find_clips": "embed.recordings.clips",
@@ -48,13 +50,16 @@ _PLACES = {
     "p_values": "detect.thresholds",
     "threshold_of": "detect.thresholds",
     "fuse": "detect.fusion",
+    "MemberScores": "detect.fusion",
 }
+"""The module that each public name comes from."""
 
 __all__ = [
     "DETECTORS",
     "ENCODERS",
     "POOLINGS",
     "EmbeddingStore",
+    "MemberScores",
     "anomaly_scores",
     "auc",
     "check",
@@ -68,6 +73,7 @@ __all__ = [
     "make_pooling",
     "p_values",
     "pauc",
+    "recalibrate",
     "run",
     "threshold_of",
 ]

@@ -130,6 +130,7 @@ class Npy(Array):
         self._stream: Any = None
 
     def read(self, rows: slice) -> np.ndarray:
+        """Read rows; the next ones without a new start, since a zip member is read forwards."""
         if self._fortran:
             with self._opened() as stream:
                 stream.read(self._start)

@@ -49,8 +49,7 @@ def _print_leaderboard(job: Job, settings: Settings) -> None:
         not settings.sweep
     ):  # leaderboard.csv has the rates at a detector's own boundary all the same
         entries = [{k: v for k, v in entry.items() if "_at_" not in k} for entry in entries]
-    title = f"{job.data}, ordered by the AUC of its test clips (an oracle's order)"
-    results_screen().print(leaderboard_table(entries, title=title))
+    results_screen().print(leaderboard_table(entries, title=job.data))
 
 
 def job_facts(job: Job, *, with_scores: bool) -> dict[str, Any]:
