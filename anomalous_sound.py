@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from detect.thresholds import p_values, threshold_of
     from embed import ENCODERS, POOLINGS, make_encoder, make_pooling
     from embed.recordings.clips import find_clips
-    from pipeline.checking import check
+    from pipeline.checking import check, load_model
     from pipeline.job import run
     from pipeline.learning import learn
-    from pipeline.model import load_model
     from pipeline.run_files import load_run
 
 _PLACES = {
@@ -33,7 +32,7 @@ _PLACES = {
     "load_run": "pipeline.run_files",
     "learn": "pipeline.learning",
     "check": "pipeline.checking",
-    "load_model": "pipeline.model",
+    "load_model": "pipeline.checking",
     "find_clips": "embed.recordings.clips",
     "make_encoder": "embed",
     "make_pooling": "embed",
