@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from detect.thresholds import p_values, threshold_of
     from embed import ENCODERS, POOLINGS, make_encoder, make_pooling
     from embed.recordings.clips import find_clips
-    from pipeline.checking import check
+    from pipeline.checking import check, load_model
     from pipeline.job import run
     from pipeline.learning import learn
-    from pipeline.model import load_model
     from pipeline.recalibrating import recalibrate
     from pipeline.run_files import load_run
 
@@ -35,7 +34,7 @@ _PLACES: dict[str, str] = {
     "learn": "pipeline.learning",
     "recalibrate": "pipeline.recalibrating",
     "check": "pipeline.checking",
-    "load_model": "pipeline.model",
+    "load_model": "pipeline.checking",
     "find_clips": "embed.recordings.clips",
     "make_encoder": "embed",
     "make_pooling": "embed",
