@@ -330,7 +330,7 @@ def test_a_vae_rates_by_its_latent_mean_and_draws_only_while_training(normals):
 
 @pytest.mark.parametrize("name", ["fc_vae", "conv_vae"])
 def test_an_overwhelming_beta_makes_a_vae_rate_clips_by_their_distance_from_the_mean(name, normals):
-    """Why fc-vae was inverted: see docs/systems.md."""
+    """Why fc-vae was inverted: see benchmarks/systems.md."""
     detector = small(name, epochs=60, beta=1e5, learning_rate=1e-2).fit(normals)
     z = torch.from_numpy(detector.scaler.transform(normals))
 

@@ -19,7 +19,10 @@ from pipeline.systems import SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-PAGES = [page for page in (README, *sorted((ROOT / "docs").glob("*.md"))) if page.is_file()]
+PAGES = [README, ROOT / "CHANGELOG.md"]
+PAGES += [
+    page for folder in ("docs", "benchmarks") for page in sorted((ROOT / folder).glob("*.md"))
+]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```.*?\n(.*?)^```|((?:^ {4}\S.*\n?)+)", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(
