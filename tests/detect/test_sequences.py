@@ -1,7 +1,5 @@
 """Detectors of sequences and images do what the reports drew: one score per clip."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -422,9 +420,7 @@ def test_resnet50_takes_a_save_pretrained_folder_and_says_what_is_missing(tmp_pa
         make_detector("resnet50_cnn").fit(normals)
 
 
-# ---- the presets and their page -------------------------------------------------------------
-
-PAGE = (Path(__file__).parents[2] / "docs" / "systems.md").read_text(encoding="utf-8")
+# ---- the presets ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -462,16 +458,3 @@ def test_a_loss_that_is_no_number_names_the_epoch_and_what_to_do(name, normals):
 
     with pytest.raises(DivergedError, match=r"loss is (nan|inf) in epoch 1 .*lower learning_rate"):
         small(name, scaler="none", learning_rate=1e30).fit(broken)
-
-
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_the_page_has_a_row_for_every_system_that_names_its_parts(name):
-    rows = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}`")]
-
-    assert any(f"`{SYSTEMS[name].detector}`" in row for row in rows)
-    assert len(rows) >= 2  # what it is, and what the fan recordings gave
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_page_names_every_detector_of_sequences(name):
-    assert f"`{name}`" in PAGE
