@@ -162,6 +162,7 @@ def _check_version(path: Path, version: int) -> None:
 
 
 def _parsed(text: bytes) -> Table:
+    """Read the table from its JSON; ValueError for what is not one."""
     facts = parse_json(text)
     try:
         columns = {
