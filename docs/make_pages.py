@@ -115,7 +115,8 @@ def kind_of(hint: Any) -> str:
 
 def default_of(field: Field[Any]) -> str:
     value = field.default
-    return "" if value in (MISSING, None, False, "") else code(value)
+    is_unset = value is MISSING or value is None or value is False or value == ""
+    return "" if is_unset else code(value)
 
 
 def flag_rows(kind: type[OutputFlags], without: frozenset[str]) -> Iterator[list[str]]:

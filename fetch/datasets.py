@@ -137,6 +137,7 @@ def fetch_data_set(
 
 
 def _fetch_and_unpack(file: RemoteFile, root: Path, machine_type: str, *, offline: bool) -> None:
+    """Fetch an archive and unpack it once; a marker says that all of it is there."""
     from filelock import FileLock
 
     marker = root / ".unpacked" / file.name

@@ -192,6 +192,7 @@ class HubRepository:
         return [file for file in self.files if not is_intact(file, self.snapshot / file.name)]
 
     def _download(self, folder: Path, hint: str) -> None:
+        """Fetch the snapshot by huggingface_hub; DownloadError where it cannot be had."""
         from huggingface_hub import snapshot_download
 
         largest = self.files[0]

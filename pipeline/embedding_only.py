@@ -39,6 +39,7 @@ def embed_only(settings: EmbedSettings) -> Embedded:
 
 
 def _pairs(settings: EmbedSettings) -> list[Pair]:
+    """List the encoders and poolings that go together; UsageError if none do."""
     pairs: list[Pair] = []
     reasons = []
     poolings = names_of(settings.pooling, POOLINGS, "pooling")

@@ -158,6 +158,7 @@ def _hash(path: str) -> bytes:
 
 
 def _remarks(clips: Sequence[Clip], silent: Sequence[str], other_files: Counter[str]) -> list[str]:
+    """Say what was taken as normal, and what was passed over."""
     n_machines = len({clip.machine for clip in clips})
     n_anomalous = sum(clip.label == "anomalous" for clip in clips)
     n_kept = sum((clip.label, clip.split) == ("normal", "test") for clip in clips)

@@ -1,7 +1,5 @@
 """Detectors of sequences and images do what the reports drew: one score per clip."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -326,7 +324,7 @@ def test_a_vae_rates_by_its_latent_mean_and_draws_only_while_training(normals):
 
 @pytest.mark.parametrize("name", ["fc_vae", "conv_vae"])
 def test_an_overwhelming_beta_makes_a_vae_rate_clips_by_their_distance_from_the_mean(name, normals):
-    """Why fc-vae was inverted: see docs/systems.md."""
+    """Why fc-vae was inverted: see benchmarks/systems.md."""
     detector = small(name, epochs=60, beta=1e5, learning_rate=1e-2).fit(normals)
     z = torch.from_numpy(detector.scaler.transform(normals))
 
@@ -418,9 +416,6 @@ def test_resnet50_takes_a_save_pretrained_folder_and_says_what_is_missing(tmp_pa
         make_detector("resnet50_cnn").fit(normals)
 
 
-# ---- their page -------------------------------------------------------------
-
-PAGE = (Path(__file__).parents[2] / "docs" / "systems.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["fc_ae", "lstm_predictor"])
@@ -430,8 +425,3 @@ def test_a_loss_that_is_no_number_names_the_epoch_and_what_to_do(name, normals):
 
     with pytest.raises(DivergedError, match=r"loss is (nan|inf) in epoch 1 .*lower learning_rate"):
         small(name, scaler="none", learning_rate=1e30).fit(broken)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_page_names_every_detector_of_sequences(name):
-    assert f"`{name}`" in PAGE

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from detect import DETECTORS
+import anomalous_sound
+from detect import DETECTORS, facts_of
 from embed import ENCODERS, POOLINGS, make_encoder
 from fetch.weights import WEIGHTS
 from ground.registry import is_own_class
@@ -19,7 +20,10 @@ from pipeline.systems import SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-PAGES = [page for page in (README, *sorted((ROOT / "docs").glob("*.md"))) if page.is_file()]
+PAGES = [README, ROOT / "CHANGELOG.md"]
+PAGES += [
+    page for folder in ("docs", "benchmarks") for page in sorted((ROOT / folder).glob("*.md"))
+]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```.*?\n(.*?)^```|((?:^ {4}\S.*\n?)+)", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(
@@ -97,6 +101,23 @@ def test_the_page_of_options_names_every_choice(name):
     assert f"`{name}`" in (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_page_of_systems_has_a_row_for_each_that_names_its_detector(name):
+    page = (ROOT / "docs" / "systems.md").read_text(encoding="utf-8")
+    study = (ROOT / "benchmarks" / "systems.md").read_text(encoding="utf-8")
+    system = SYSTEMS[name]
+    detectors = [system.detector] if system.detector else [m.split("/")[2] for m in system.fuse]
+    rows = [line for line in page.splitlines() if line.startswith(f"| `{name}`")]
+
+    assert any(f"`{detector}`" in row for row in rows for detector in detectors)
+    assert name == "auto" or f"| `{name}`" in study  # what the fan recordings gave
+
+
+@pytest.mark.parametrize("name", [n for n in DETECTORS if facts_of(n).takes == "sequences"])
+def test_the_page_of_systems_names_every_detector_of_sequences(name):
+    assert f"`{name}`" in (ROOT / "docs" / "systems.md").read_text(encoding="utf-8")
+
+
 def test_the_architecture_names_every_module_of_the_rooms():
     assert made("architecture_page")(ARCHITECTURE) == ARCHITECTURE, "run `make docs`"
 
@@ -141,6 +162,13 @@ def test_the_messages_of_the_troubleshooting_page_are_in_the_code():
 
     assert len(messages) > 10
     assert [message for message in messages if message not in code] == []
+
+
+def test_the_readme_uses_public_names_of_the_import():
+    used = re.findall(r"\bsound\.(\w+)", README.read_text(encoding="utf-8"))
+
+    assert used
+    assert set(used) <= set(anomalous_sound.__all__)
 
 
 def test_the_readme_is_short():

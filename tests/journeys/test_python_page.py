@@ -1,20 +1,30 @@
-"""The blocks of docs/python.md run from top to bottom."""
+"""The blocks of docs/python.md and the cells of the notebook run from top to bottom."""
 
+import json
 import re
 from pathlib import Path
 
+import pytest
+
 from embed.recordings import demo
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "python.md"
+NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-def test_the_python_page_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
-    """A smaller demo is recorded, so that this takes seconds."""
+@pytest.fixture
+def small_demo(tmp_path, monkeypatch):
+    """A folder of its own, where `data="demo"` records 54 clips instead of 300."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "N_TRAIN", 12)
     monkeypatch.setattr(demo, "N_TEST_NORMAL", 3)
     monkeypatch.setattr(demo, "N_TEST_ANOMALOUS", 3)
+
+
+@pytest.mark.usefixtures("small_demo")
+def test_the_python_page_runs_from_top_to_bottom(capsys):
     page = PAGE.read_text(encoding="utf-8")
     names = {}
 
@@ -29,3 +39,21 @@ def test_the_python_page_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     assert set(names["calls"]) <= {1, -1}
     assert names["checks"].rows[0].verdict in {"normal", "suspicious", "anomalous"}
     assert {row.machine_id for row in names["job"].outcomes[0].results} >= {"id_00", "mean"}
+
+
+@pytest.mark.usefixtures("small_demo")
+def test_the_notebook_runs_from_top_to_bottom(capsys, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    names = {}
+
+    for number, cell in enumerate(cells):
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
+
+    printed = capsys.readouterr().out
+    assert "slider id_00   AUC" in printed
+    assert "false alarms from 12 clips" in printed
+    assert len(names["checks"].rows) == 18
+    assert names["frames"].shape == (313, 128)
+    assert all(not cell.get("outputs") for cell in cells)

@@ -62,7 +62,8 @@ def test_a_run_folder_is_a_model_that_scores_as_the_run_did(recorded, pipeline):
     scores = ran.scores("anomaly_score_slider_id_00.csv")
 
     checked = pipeline(
-        "check", recorded / "slider" / "test", "--model", ran.folder, "--json", "--machine", "slider_id_00"
+        "check", recorded / "slider" / "test", "--model", ran.folder,
+        "--machine", "slider_id_00", "--json",
     )  # fmt: skip
 
     found = {}
