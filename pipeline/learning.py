@@ -140,7 +140,7 @@ def _notes(
                 "minutes": recordings.minutes(keys),
                 "worth_a_listen": _outliers(fits, machine),
                 "promise": promise_of(combination.settings, machine.calibration),
-                "notes": [*machine.notes, *_calibration_notes(machine)],
+                "notes": _caveats(recordings, machine, len(keys)),
                 "changed": _changes(machine, len(keys), earlier),
             }
             found[machine.unit.machine_type, machine.unit.machine_id] = MachineNotes(
@@ -159,8 +159,17 @@ def _outliers(fits: Sequence[MemberFits], machine: Fused) -> list[str]:
     return sorted(farthest, key=lambda key: -farthest[key])[:LISTED]
 
 
-def _calibration_notes(machine: Fused) -> Sequence[str]:
-    return () if isinstance(machine.calibration, str) else machine.calibration.notes
+def _caveats(recordings: TrainingRecordings, machine: Fused, n_recordings: int) -> list[str]:
+    """Say what weakens the promise of a machine."""
+    notes = [*machine.notes]
+    if not isinstance(machine.calibration, str):
+        notes += machine.calibration.notes
+    if recordings.settings.window is not None and n_recordings == 1:
+        notes.append(
+            "there is one recording only, and parts of it were held out: expect more false alarms "
+            "than promised on other days"
+        )
+    return notes
 
 
 def _changes(machine: Fused, n_recordings: int, earlier: Model | None) -> list[str]:

@@ -159,8 +159,10 @@ def _member(fit: MemberFits) -> ModelMember:
     from embed.fingerprint import fingerprint
 
     configuration = dict(fit.source.configuration)
-    detectors = [last_step(f.scores.detector) for f in fit.fitted if f.scores is not None]
-    holds_network = detectors and getattr(detectors[0], "published_network", "")
+    detectors: list[Any] = [
+        last_step(fitted.scores.detector) for fitted in fit.fitted if fitted.scores is not None
+    ]
+    holds_network = bool(detectors and getattr(detectors[0], "published_network", ""))
     return ModelMember(
         name=fit.member.name,
         detector=fit.member.detector.name,

@@ -128,8 +128,8 @@ def _calibration(settings: LearnSettings, judge: Judge, rated: Sequence[_Rated])
     members = {}
     for member in judge.loaded.members:
         scores = judge.scores_of(member, [each.vectors for each in rated])
-        usable = np.flatnonzero(np.isfinite(scores))
-        if not len(usable):
+        usable = np.flatnonzero(np.isfinite(scores)).tolist()
+        if not usable:
             raise ValueError(f"{member.member.name} rates no new recording of {judge.name}")
         members[member.member.name] = OutOfFold(
             keys=tuple(rated[i].key for i in usable),

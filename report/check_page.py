@@ -200,9 +200,7 @@ def _timeline(windows: Sequence[JudgedClip], threshold: float | None) -> Timelin
         path="M" + " L".join(f"{a} {b}" for a, b in points),
         marks=sorted(set(anomalous)),
         threshold_y=None if threshold is None else y(threshold),
-        ticks=[
-            Tick(x(end * share), clock(round(end * share))) for share in (0, 0.25, 0.5, 0.75, 1)
-        ],
+        ticks=[Tick(x(end * i / 4), clock(round(end * i / 4))) for i in range(5)],
         worst=sorted(windows, key=lambda w: w.unusualness, reverse=True)[:WORST_WINDOWS],
     )
 
