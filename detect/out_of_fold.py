@@ -16,10 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect import detector as detectors
+from detect import facts_of
 from detect.fitting import Array, DetectorChoice, FitUnit, Read, fit_and_score, read_for
 
 FEWEST = 3
 """Training clips below which nothing is held out: a fit needs two that remain."""
+MOST_FOLDS = 12
+"""With fewer recordings than 13, each is held out on its own."""
+MOST_TRAININGS = 3
+"""Folds of detectors that train a network, whose fits take long."""
 CLIPS_AT_ONCE = 1024
 
 
@@ -41,14 +46,16 @@ class OutOfFold:
         return self.scores[np.array(self.machine_ids) == machine_id]  # type: ignore[no-any-return]
 
 
-def number_of_folds(n_recordings: int) -> int:
-    """10 folds from 20 recordings on, 5 from 13 to 19, otherwise each recording on its own."""
-    if n_recordings >= 20:
-        return 10
-    return 5 if n_recordings >= 13 else n_recordings
+def number_of_folds(n_recordings: int, most_folds: int = MOST_FOLDS) -> int:
+    """10 folds from 20 recordings on, 5 from 13 to 19, otherwise each recording on its own.
+
+    There are never more than `most_folds`.
+    """
+    n = 10 if n_recordings >= 20 else 5 if n_recordings >= 13 else n_recordings
+    return min(n, most_folds)
 
 
-def fold_numbers(recordings: Sequence[Any]) -> NDArray[np.int64]:
+def fold_numbers(recordings: Sequence[Any], most_folds: int = MOST_FOLDS) -> NDArray[np.int64]:
     """Give each clip the number of its fold (n_clips,); clips of one recording share a fold.
 
     The sorted recordings are permuted by `numpy.random.RandomState(0)`; fold i has every k-th from
@@ -56,7 +63,7 @@ def fold_numbers(recordings: Sequence[Any]) -> NDArray[np.int64]:
     """
     names = sorted(set(recordings))
     order = np.random.RandomState(0).permutation(len(names))
-    n_folds = number_of_folds(len(names))
+    n_folds = number_of_folds(len(names), most_folds)
     fold_of = {names[j]: position % n_folds for position, j in enumerate(order)}
     return np.array([fold_of[name] for name in recordings], dtype=np.int64)
 
@@ -68,13 +75,15 @@ def out_of_fold(
     *,
     seed: int = 0,
     split_recordings: bool = False,
+    most_folds: int | None = None,
 ) -> OutOfFold:
     """Rate each training clip by a detector and scaler that were fitted without its fold.
 
     Clips of one recording (`train_groups`) are never split over folds, and clips with equal
     embeddings count as one recording. `split_recordings` treats every clip as a recording of its
-    own, for windows of one long recording: false alarms may then be more than promised. At most
-    10 fits from 13 recordings on; detectors with an exact way without refitting take it.
+    own, for windows of one long recording: false alarms may then be more than promised. There are
+    at most `most_folds` folds, a fit each: by default 12, and 3 where a network is trained;
+    detectors with an exact way without refitting take it.
 
     Raises ValueError where there are fewer than 3 clips or only one recording.
     """
@@ -86,7 +95,9 @@ def out_of_fold(
         )
     vectors, copies = _vectors_and_digests(unit, read, choice)
     recordings, notes = _recordings(unit, copies, split_recordings)
-    folds = fold_numbers(recordings)
+    if most_folds is None:
+        most_folds = MOST_TRAININGS if facts_of(choice.name).trains_network else MOST_FOLDS
+    folds = fold_numbers(recordings, most_folds)
     scores = None
     if vectors is not None:
         read = _reader_of(vectors, unit.train_keys)

@@ -116,7 +116,22 @@ def make_pooling(name: str, **options: Any) -> Pooling:
     return _make(row, "pooling", name, options)  # type: ignore[no-any-return]
 
 
+def check_encoder(name: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for the first option that an encoder has not, or that cannot be so."""
+    _check(encoder_row(name), "encoder", name, options)
+
+
+def check_pooling(name: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for the first option that a pooling has not, or that cannot be so."""
+    _check(find_row(name, POOLINGS, "pooling"), "pooling", name, options)
+
+
 def _make(row: Row, kind: str, name: str, options: Mapping[str, Any]) -> Any:
+    _check(row, kind, name, options)
+    return row.resolve()(**{**row.options, **options})
+
+
+def _check(row: Row, kind: str, name: str, options: Mapping[str, Any]) -> None:
     cls = row.resolve()
     known = [f.name for f in fields(cls)]
     for option in options:
@@ -128,4 +143,3 @@ def _make(row: Row, kind: str, name: str, options: Mapping[str, Any]) -> Any:
         from ground.options import check_options
 
         check_options(cls, options, name)
-    return cls(**{**row.options, **options})

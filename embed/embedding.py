@@ -40,6 +40,8 @@ OnClip = Callable[[str, str], None]
 
 ROWS_PER_WRITE = 256
 SECONDS_PER_WRITE = 5.0
+FIRST_BATCH = 4
+"""Clips of a pass's first batch: a slow network is soon seen to work, and soon interrupted."""
 LONGEST_BATCH_S = 60.0  # a batch holds at most batch_size times this much sound
 
 
@@ -275,6 +277,7 @@ class _Batches:
     def __init__(self, batch_size: int, longest: int) -> None:
         self._batch_size = batch_size
         self._longest = longest
+        self._is_first = True
         self._waiting: dict[int, list[tuple[str, Recording]]] = {}
         self.n_waiting = 0
 
@@ -284,6 +287,8 @@ class _Batches:
         self._waiting.setdefault(n_samples, []).append((key, recording))
         self.n_waiting += 1
         full = max(1, self._batch_size * self._longest // max(n_samples, 1))
+        if self._is_first:
+            full = min(full, FIRST_BATCH)
         if len(self._waiting[n_samples]) >= min(self._batch_size, full):
             return self._pop(n_samples)
         if self.n_waiting >= 4 * self._batch_size:  # many lengths: the one that waits longest goes
@@ -296,6 +301,7 @@ class _Batches:
             yield self._pop(next(iter(self._waiting)))
 
     def _pop(self, n_samples: int) -> list[tuple[str, Recording]]:
+        self._is_first = False
         batch = self._waiting.pop(n_samples)
         self.n_waiting -= len(batch)
         return batch

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
+DISK_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space, or write to another disk",
+    errno.EDQUOT: "your disk quota is used up; free some space, or write to another disk",
+    errno.EROFS: "the disk is read-only; write to another one",
+}
+
 
 def one_line(error: BaseException) -> str:
-    """Say what an exception says, in one line; its type where it says nothing."""
+    """Say what an exception says, in one line; its type where it says nothing.
+
+    A full or read-only disk is said with the path and what to do next.
+    """
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if isinstance(error, OSError) and error.strerror == os.strerror(error.errno or 0):
+        advice = DISK_ADVICE.get(error.errno or 0, "")
+        text = f"{error.filename or 'a file'}: {advice}" if advice else text
     return " ".join(visible(text).split()) or type(error).__name__
 
 

@@ -227,6 +227,8 @@ def evaluate_command(
     from pipeline.printing import print_tables
     from report.evaluation import evaluate_score_files
 
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder")
     rows, year = evaluate_score_files(folder)
     print_tables(rows, str(folder), year=year, as_json=json)
 

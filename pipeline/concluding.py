@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ground.text import one_line
+from pipeline.clips import only
 from pipeline.fusing import Fused, fuse_members
-from pipeline.judging import Judged, MemberFits
+from pipeline.judging import Judged, MemberFits, Unusable, why_unusable
 from pipeline.outcome import Outcome
 from pipeline.plan import Combination
 from pipeline.run_files import write_run
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 def conclude(
     combination: Combination,
     judged: Judged,
+    unusable: Unusable,
     dataset: DataSet,
     table: ClipTable,
     folder: RunFolder,
@@ -32,12 +34,13 @@ def conclude(
     """Fuse a combination's members, decide, compare with the labels and write the files.
 
     What fails is the outcome's reason, beside the figures that there are, so that other
-    combinations go on.
+    combinations go on. Members that are `unusable` are missing in `judged`.
     """
     if isinstance(judged, str):
         return Outcome(combination, reason=judged)
     machines = fuse_members(judged, combination.rule)
-    reasons = list(dict.fromkeys(reason for fit in judged for reason in fit.without_training))
+    table = only(table, frozenset(key for fit in judged for key in fit.table.key))
+    reasons = _reasons(combination, judged, unusable)
     reasons += [machine.reason for machine in machines if machine.reason]
     scored = [machine for machine in machines if machine.scores is not None]
     with suppress(OSError):
@@ -48,13 +51,23 @@ def conclude(
     outcome = Outcome(combination, reason="; ".join(reasons))
     try:
         outcome = _outcome(combination, judged, scored, dataset, table, reasons)
-        write_run(outcome, judged, scored, dataset, folder, left_out)
+        write_run(outcome, judged, scored, dataset, table, folder, left_out)
         return replace(outcome, folder=folder.path)
     except Exception as error:  # whatever it is, hours of other fits are worth more
         reasons.append(f"the results of {combination.name} are not complete: {one_line(error)}")
         with suppress(OSError):
             folder.log("failed", reason=reasons[-1])
         return replace(outcome, reason="; ".join(reasons))
+
+
+def _reasons(combination: Combination, fits: Sequence[MemberFits], unusable: Unusable) -> list[str]:
+    """Say which members cannot be had, and which machines lost their training clips."""
+    missing = [
+        f"{member.name} is left out: {reason}"
+        for member in combination.members
+        if (reason := why_unusable(member, unusable))
+    ]
+    return list(dict.fromkeys([*missing, *(r for fit in fits for r in fit.without_training)]))
 
 
 def _outcome(
@@ -80,6 +93,7 @@ def _outcome(
         "; ".join(_warnings(fits, machines)),
         scores,
         decided,
+        {key: note for machine in machines for key, note in machine.clip_notes.items()},
     )
 
 

@@ -9,10 +9,11 @@ from embed import ENCODERS, POOLINGS
 from ground.file_names import file_name
 from pipeline.exits import UsageError
 from pipeline.names import Choice, names_of, set_options
-from pipeline.parts import encoder_class, encoder_of, pooling_of, text_options
+from pipeline.parts import check_embedding, encoder_class, encoder_of, pooling_of, text_options
+from pipeline.plan import combinations_of
 from pipeline.run_folder import RunFolder
 from pipeline.screen import relay_rooms, say
-from pipeline.settings import EmbedSettings
+from pipeline.settings import EmbedSettings, Settings
 from pipeline.sources import Pair, Source, embed_all, find_dataset
 
 
@@ -32,7 +33,11 @@ def embed_only(settings: EmbedSettings) -> Embedded:
     A pair that does not go together is skipped with its reason; UsageError where none does.
     """
     relay_rooms(quiet=settings.quiet)
-    pairs = _pairs(settings)
+    if settings.encoder or settings.pooling:
+        pairs = _pairs(settings)
+    else:  # those of the whole job
+        combinations, _ = combinations_of(Settings(**vars(settings)))
+        pairs = [member.source for member in combinations[0].members]
     with RunFolder.new(f"embed-{file_name(settings.encoder or 'logmel')}", settings) as folder:
         sources, unusable = embed_all(settings, find_dataset(settings), pairs, folder)
         return Embedded(list(sources.values()), folder.left_out, bool(unusable))
@@ -40,6 +45,7 @@ def embed_only(settings: EmbedSettings) -> Embedded:
 
 def _pairs(settings: EmbedSettings) -> list[Pair]:
     """List the encoders and poolings that go together; UsageError if none do."""
+    check_embedding(settings)
     pairs: list[Pair] = []
     reasons = []
     poolings = names_of(settings.pooling, POOLINGS, "pooling")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ground.text import one_line
@@ -29,6 +29,8 @@ class Fused:
     """Fused scores of the training clips, or why there are no thresholds."""
     reason: str = ""
     notes: tuple[str, ...] = ()
+    clip_notes: Mapping[str, str] = field(default_factory=dict)
+    """By clip key, which members have not rated it."""
 
 
 def fuse_members(fits: Sequence[MemberFits], rule: str) -> list[Fused]:
@@ -101,7 +103,8 @@ def _fused(members: Sequence[tuple[str, Fitted]], rule: str, ids: Mapping[str, s
         scores=fused.out_of_fold,
         n_recordings=min(fit.calibration.n_recordings for fit in fits),
     )
-    return Fused(unit, held_out, scores, calibration, notes=(*notes, *fused.notes))
+    lacking = {key: f"not rated by {', '.join(names)}" for key, names in fused.lacking.items()}
+    return Fused(unit, held_out, scores, calibration, "", (*notes, *fused.notes), lacking)
 
 
 def _member_scores(name: str, fit: Fitted) -> Any:

@@ -6,16 +6,21 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ground.files import write_whole
+from ground.files import sha256_of, write_whole
 from pipeline.exits import version_here
+from pipeline.model import load_model
 from pipeline.outcome import Outcome
-from pipeline.plan import Combination
+from pipeline.parts import encoder_of, pooling_of
+from pipeline.plan import Combination, Member
+from pipeline.run_files import read_results
 from pipeline.run_folder import RunFolder
 from pipeline.screen import messages
 from pipeline.settings import Settings, as_config
+from pipeline.sources import preprocessing_of
 
 if TYPE_CHECKING:
     from embed.recordings.clips import DataSet
@@ -24,30 +29,57 @@ UNIMPORTANT = ("out", "quiet", "json", "workers", "device", "batch_size", "offli
 """Settings that decide no figure: a grid goes on although they differ."""
 
 
-def grid_folder(settings: Settings, dataset: DataSet, weights: Mapping[str, str]) -> RunFolder:
-    """Go on in the folder of an interrupted grid of the same settings, clips, weights and version.
+def grid_folder(
+    settings: Settings, dataset: DataSet, members: Sequence[Member], weights: Mapping[str, str]
+) -> RunFolder:
+    """Go on in the folder of an interrupted grid, or name a new one.
 
-    `weights` are the hashes of the weights by encoder and detector. Otherwise a new folder.
+    It goes on if settings, clips, the code's version, and what decides the vectors and the
+    networks inside detectors are the same. `weights` are the paths of these networks.
     """
-    identity = _identity(settings, dataset, weights)
+    identity = _identity(settings, dataset, members, weights)
     for config in sorted(settings.out.glob("*-grid*/config.toml"), reverse=True):
         if (config.parent / "leaderboard.csv").exists():
             continue
         if _identity_in(config) == identity:
             messages.print(f"going on with the interrupted grid in {config.parent}")
-            return RunFolder(config.parent, settings, identity)
+            return RunFolder.resumed(config.parent, settings, identity)
     return RunFolder.new("grid", settings, identity)
 
 
-def _identity(settings: Settings, dataset: DataSet, weights: Mapping[str, str]) -> str:
+def _identity(
+    settings: Settings, dataset: DataSet, members: Sequence[Member], weights: Mapping[str, str]
+) -> str:
+    from fetch.checkpoints import checkpoint_hash
+
     facts = [
         {k: v for k, v in as_config(settings).items() if k not in UNIMPORTANT},
         str(dataset.root),
         sorted(dataset.file_stats().items()),
-        dict(weights),
+        _fingerprints(settings, members),
+        {k: checkpoint_hash(Path(v)) if Path(v).exists() else v for k, v in weights.items()},
         version_here(),
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _fingerprints(settings: Settings, members: Sequence[Member]) -> dict[str, str]:
+    """Return what decides the vectors of each member, weights and versions of the code included.
+
+    An encoder that cannot be had has none; what is wrong with it is said when it is used.
+    """
+    from embed.encoder import configuration, fingerprint
+
+    found = {}
+    for encoder, pooling in dict.fromkeys(member.source for member in members):
+        with suppress(OSError, ValueError):
+            facts = configuration(
+                encoder_of(settings, encoder, "cpu"),
+                preprocessing_of(settings),
+                pooling_of(pooling),
+            )
+            found[f"{encoder}/{pooling}"] = fingerprint(facts)
+    return found
 
 
 def _identity_in(config: Path) -> str:
@@ -59,22 +91,22 @@ def _identity_in(config: Path) -> str:
         return ""
 
 
-def read_outcome(combination: Combination, path: Path) -> Outcome | None:
-    """Read what an interrupted grid had finished; None for what failed, or cannot be read."""
-    from detect.results import Result
+def read_outcome(combination: Combination, folder: Path) -> Outcome | None:
+    """Read what an interrupted grid had finished.
 
+    Returns None for what failed, and for a folder with a file that is not as it was written.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["failed"]:
-            return None
-        return Outcome(
-            combination,
-            [Result(**row) for row in content["results"]],
-            decisions=content["decisions"],
-            warning=content["warning"],
-        )
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        rows, remarks = read_results(folder / "results.json")
+        tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))["settings"]
+        model = load_model(folder / "model")
+        hashes = model.facts["files"].items()
+        is_whole = all(sha256_of(model.path / name) == sha256 for name, sha256 in hashes)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    if remarks.failed or not is_whole:
+        return None
+    return Outcome(combination, rows, decisions=remarks.decisions, warning=remarks.warning)
 
 
 def write_leaderboard(folder: Path, data_name: str, outcomes: Sequence[Outcome]) -> None:

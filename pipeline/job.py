@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,9 @@ from pipeline.clips import clip_table
 from pipeline.concluding import conclude
 from pipeline.grid import grid_folder, read_outcome, write_leaderboard
 from pipeline.imported import Import, import_embeddings, imported_clips, imported_sources
-from pipeline.judging import judge
+from pipeline.judging import Unusable, judge
 from pipeline.outcome import Outcome
-from pipeline.parts import encoder_of, weights_for_detectors
+from pipeline.parts import weights_for_detectors
 from pipeline.plan import Combination, combinations_of, unused_flags
 from pipeline.run_folder import RunFolder
 from pipeline.screen import relay_rooms, say
@@ -62,35 +61,34 @@ def run_job(settings: Settings) -> Job:
     """Embed, fit, score, report."""
     relay_rooms(quiet=settings.quiet)
     imported = import_embeddings(settings) if settings.embeddings else None
-    combinations, reasons = combinations_of(settings, imported)
-    refused = [Outcome(combination, reason=reason) for combination, reason in reasons]
-    for outcome in refused:
-        say("skipped", f"{outcome.combination.name}: {outcome.reason}", "yellow")
-    _say_unused(settings, [*combinations, *(outcome.combination for outcome in refused)])
+    combinations, refused = _plan(settings, imported)
+    members = [member for combination in combinations for member in combination.members]
 
     dataset, names = _clips(settings, imported)
     table, without_training = clip_table(dataset)
-    members = [member for combination in combinations for member in combination.members]
-    weights, unusable = weights_for_detectors(settings, [member.detector for member in members])
+    weights, without_weights = weights_for_detectors(settings, [m.detector for m in members])
 
     is_grid = len(combinations) + len(refused) > 1
-    with _folder(settings, dataset, combinations, weights, is_grid=is_grid) as folder:
+    with (
+        grid_folder(settings, dataset, members, weights)
+        if is_grid
+        else RunFolder.new(combinations[0].name, settings)
+    ) as folder:
         for skipped in dataset.skipped:
             folder.leave_out(skipped.key, skipped.reason)
-        pairs = [member.source for member in members if member.detector.name not in unusable]
+        pairs = [member.source for member in members if member.detector.name not in without_weights]
         sources, without_vectors = _vectors(settings, dataset, imported, names, pairs, folder)
-        reasons_why_not: dict[str, str] = {**unusable, **without_vectors}
-        finished = _finished(combinations, folder) if is_grid else {}
-        wanted = [c for c in combinations if c.name not in finished]
-        outcomes: dict[str, Outcome] = dict(finished)
-        judged = judge(settings, table, sources, wanted, weights, reasons_why_not, folder)
-        for combination, fitted in judged:
+        unusable: Unusable = {**without_weights, **without_vectors}
+
+        outcomes = _finished(combinations, folder) if is_grid else {}
+        wanted = [c for c in combinations if c.name not in outcomes]
+        for combination, fits in judge(settings, table, sources, wanted, weights, unusable, folder):
             own = folder.inside(combination.name, combination.settings) if is_grid else folder
             outcomes[combination.name] = conclude(
-                combination, fitted, dataset, table, own, folder.left_out
+                combination, fits, unusable, dataset, table, own, folder.left_out
             )
+
         ordered = [outcomes[combination.name] for combination in combinations]
-        entries = [outcome.entry for outcome in [*ordered, *refused]]
         if is_grid:
             write_leaderboard(folder.path, dataset.name, [*ordered, *refused])
         return Job(
@@ -98,45 +96,28 @@ def run_job(settings: Settings) -> Job:
             year=dataset.year,
             outcomes=ordered,
             refused=refused,
-            entries=entries,
+            entries=[outcome.entry for outcome in [*ordered, *refused]],
             folder=folder.path,
             left_out=folder.left_out,
             without_training=without_training,
         )
 
 
-def _say_unused(settings: Settings, combinations: Sequence[Combination]) -> None:
+def _plan(settings: Settings, imported: Import | None) -> tuple[list[Combination], list[Outcome]]:
+    """List what is to be run, and what cannot be; say the latter, and which flags are unused."""
+    combinations, reasons = combinations_of(settings, imported)
+    refused = [Outcome(combination, reason=reason) for combination, reason in reasons]
+    for outcome in refused:
+        say("skipped", f"{outcome.combination.name}: {outcome.reason}", "yellow")
     if not settings.quiet:
-        for reason in unused_flags(settings, combinations):
+        for reason in unused_flags(settings, [*combinations, *(r.combination for r in refused)]):
             say("unused", reason, "yellow")
+    return combinations, refused
 
 
 def _clips(settings: Settings, imported: Import | None) -> tuple[DataSet, Mapping[str, str]]:
     """Find the clips, and the name of each in the embeddings of another tool."""
     return imported_clips(settings, imported) if imported else (find_dataset(settings), {})
-
-
-def _folder(
-    settings: Settings,
-    dataset: DataSet,
-    combinations: Sequence[Combination],
-    weights: Mapping[str, str],
-    *,
-    is_grid: bool,
-) -> RunFolder:
-    """Name a new run folder, or go on in the one of an interrupted grid."""
-    if not is_grid:
-        return RunFolder.new(combinations[0].name, settings)
-    return grid_folder(settings, dataset, {**_hashes(settings, combinations), **weights})
-
-
-def _hashes(settings: Settings, combinations: Sequence[Combination]) -> dict[str, str]:
-    """Return the hash of each encoder's weights; none for an encoder that cannot be had."""
-    hashes = {}
-    for encoder in {member.encoder for c in combinations for member in c.members}:
-        with suppress(OSError, ValueError):  # embed_all says what is wrong with it
-            hashes[encoder.name] = encoder_of(settings, encoder, "cpu").weights_sha256
-    return hashes
 
 
 def _vectors(
@@ -146,12 +127,12 @@ def _vectors(
     names: Mapping[str, str],
     pairs: Sequence[Pair],
     folder: RunFolder,
-) -> tuple[dict[Pair, Source], dict[str, str]]:
-    """Return the vectors of every encoder and pooling, and why an encoder has none."""
+) -> tuple[dict[Pair, Source], dict[Pair, str]]:
+    """Return the vectors of every encoder and pooling, and why a pair has none."""
     theirs = [pair for pair in pairs if imported and pair[0].name == imported.name]
     ours = [pair for pair in pairs if pair not in theirs]
     sources: dict[Pair, Source] = {}
-    unusable: dict[str, str] = {}
+    unusable: dict[Pair, str] = {}
     if ours:
         sources, unusable = embed_all(settings, dataset, ours, folder)
     if imported and theirs:
@@ -161,5 +142,5 @@ def _vectors(
 
 def _finished(combinations: Sequence[Combination], folder: RunFolder) -> dict[str, Outcome]:
     """Read the outcomes that an interrupted grid had finished, by name."""
-    read = {c.name: read_outcome(c, folder.path / c.name / "results.json") for c in combinations}
+    read = {c.name: read_outcome(c, folder.path / c.name) for c in combinations}
     return {name: outcome for name, outcome in read.items() if outcome is not None}

@@ -6,18 +6,20 @@ import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from detect import facts_of
 from ground.text import one_line
 from pipeline.clips import only, trained, without
+from pipeline.interrupts import ignore_interrupts
 from pipeline.journal import Journal
 from pipeline.parts import devices_of
 from pipeline.plan import Combination, Member
-from pipeline.screen import messages, progress
+from pipeline.remarks import remark_copies, remark_outliers
+from pipeline.screen import progress
 from pipeline.settings import Settings
 from pipeline.sources import Pair, Source
 
@@ -61,7 +63,10 @@ class MemberFits:
 
 
 Judged = Sequence[MemberFits] | str
-"""The fits of a combination's members, or the reason why there are none."""
+"""The fits of a combination's members that can be had, or the reason why there are none."""
+
+Unusable = Mapping[Any, str]
+"""Why vectors (by their `Pair`) or a detector (by its name) cannot be had."""
 
 
 def judge(
@@ -70,7 +75,7 @@ def judge(
     sources: Mapping[Pair, Source],
     combinations: Sequence[Combination],
     weights: Mapping[str, str],
-    unusable: Mapping[str, str],
+    unusable: Unusable,
     journal: Journal,
     *,
     tested_only: bool = True,
@@ -78,44 +83,67 @@ def judge(
     """Fit and rate all members of all combinations; give each combination once it is done.
 
     A member that several combinations share is fitted once. `weights` are the paths of the
-    networks that detectors hold; `unusable` has the reason for an encoder or a detector that
-    cannot be had. Machines without test clips are left out if `tested_only`.
+    networks that detectors hold; `unusable` has the reason for a source or a detector that cannot
+    be had, whose members are left out of their combinations. Clips whose rows in the cache are
+    damaged are left out and noted. Machines without test clips are left out if `tested_only`.
     """
+    usable = [
+        (c, [member for member in c.members if not why_unusable(member, unusable)])
+        for c in combinations
+    ]
     works: dict[tuple[Any, ...], _Work] = {}
-    for combination in combinations:
-        if not _why_unusable(combination, unusable):
-            for member in combination.members:
-                key = _key(combination, member)
-                if key not in works:
-                    works[key] = _work(
-                        settings, table, sources, combination, member, weights, tested_only
-                    )
-    outliers = _outliers(list(works.values()), journal, quiet=settings.quiet)
-    uses = Counter(_key(c, m) for c in combinations for m in c.members)
+    for combination, members in usable:
+        for member in members:
+            key = _key(combination, member)
+            if key not in works:
+                works[key] = _work(
+                    settings, table, sources, combination, member, weights, tested_only
+                )
+    remark_copies(table, sources.values(), journal, quiet=settings.quiet)
+    outliers = _outliers(works.values(), journal, quiet=settings.quiet)
+    uses = Counter(_key(combination, member) for combination, own in usable for member in own)
     results = _run(list(works.values()), settings)
     done: dict[tuple[Any, ...], MemberFits] = {}
     waiting = iter(works)
-    for combination in combinations:
-        if reason := _why_unusable(combination, unusable):
-            yield combination, reason
-            continue
-        keys = [_key(combination, member) for member in combination.members]
+    for combination, members in usable:
+        keys = [_key(combination, member) for member in members]
         while not all(key in done for key in keys):
             key = next(waiting)
             done[key] = replace(next(results), outliers=outliers[works[key].member.source])
-        yield combination, [done[key] for key in keys]
+            _note_damaged(done[key], journal)
+        reasons = (why_unusable(member, unusable) for member in combination.members)
+        yield combination, [done[key] for key in keys] or "; ".join(dict.fromkeys(reasons))
         uses.subtract(keys)
         for key in keys:
             if not uses[key]:
                 del done[key]
 
 
-def _why_unusable(combination: Combination, unusable: Mapping[str, str]) -> str:
-    for member in combination.members:
-        for part in (member.detector.name, member.encoder.name):
-            if part in unusable:
-                return unusable[part]
-    return ""
+def _outliers(
+    works: Iterable[_Work], journal: Journal, *, quiet: bool
+) -> dict[Pair, list[TrainingOutlier]]:
+    """List the training clips that are unlike the rest, once for each source."""
+    first_of = {work.member.source: work for work in reversed(list(works))}
+    return {
+        pair: remark_outliers(work.units, work.source, journal, quiet=quiet)
+        for pair, work in first_of.items()
+    }
+
+
+def why_unusable(member: Member, unusable: Unusable) -> str:
+    """Return the reason why a member's vectors or its detector cannot be had, or ""."""
+    return unusable.get(member.detector.name) or unusable.get(member.source) or ""
+
+
+def _note_damaged(fits: MemberFits, journal: Journal) -> None:
+    for fitted in fits.fitted:
+        for key in fitted.damaged:
+            journal.leave_out(
+                key,
+                f"its row in {fits.source.path.name} is damaged; "
+                f"`python -m cache verify {fits.source.path} --repair` removes damaged rows, and "
+                "the next run computes them again",
+            )
 
 
 def _key(combination: Combination, member: Member) -> tuple[Any, ...]:
@@ -153,14 +181,13 @@ def _work(
 
     source, name = sources[member.source], member.detector.name
     own, without_training = trained(only(table, source.keys))
-    fit_per = "type" if facts_of(name).needs_ids else combination.fit_per
     handed = {"weights": weights[name]} if name in weights else {}
     device = devices_of(settings)[0] if facts_of(name).trains_network else ""
     return _Work(
         member=member,
         source=source,
         table=own,
-        units=units(own, fit_per, tested_only=tested_only),  # type: ignore[arg-type]
+        units=units(own, combination.fit_per, tested_only=tested_only),  # type: ignore[arg-type]
         choice=DetectorChoice(
             name, {**handed, **dict(member.detector.options)}, combination.settings.scaler, device
         ),
@@ -200,7 +227,8 @@ def _in_order(
     for n_done, task in enumerate(tasks):
         if workers > 1 and time.monotonic() - started > SECONDS_ALONE:
             rest = [delayed(task)() for task in tasks[n_done:]]
-            yield from Parallel(n_jobs=min(workers, len(rest)), return_as="generator")(rest)
+            n_jobs = min(workers, len(rest))
+            yield from Parallel(n_jobs, return_as="generator", initializer=ignore_interrupts)(rest)
             return
         yield task(tell=tell)
 
@@ -234,35 +262,3 @@ def _held_out(unit: FitUnit, work: _Work) -> OutOfFold | str:
         return out_of_fold(unit, work.source.read, work.choice, seed=work.seed)
     except Exception as error:  # a threshold that cannot be costs the verdicts, not the scores
         return one_line(error)
-
-
-def _outliers(
-    works: Sequence[_Work], journal: Journal, *, quiet: bool
-) -> dict[Pair, list[TrainingOutlier]]:
-    """Compare training clips with each other, since a fault among them spoils everything.
-
-    A comparison that fails costs its remark only.
-    """
-    from detect.training_clips import training_outliers
-
-    found: dict[Pair, list[TrainingOutlier]] = {}
-    for work in works:
-        source, pair = work.source, work.member.source
-        if pair in found:
-            continue
-        found[pair] = []
-        try:
-            for unit in work.units:
-                found[pair] += training_outliers(unit, source.read)
-        except Exception as error:  # the fits say what is wrong with the vectors
-            journal.log("training clips not compared", reason=one_line(error))
-        for clip in found[pair]:
-            journal.log("training clip unlike the rest", **asdict(clip))
-        if found[pair] and not quiet:
-            clip = found[pair][0]
-            messages.print(
-                f"{len(found[pair])} training clips are unlike the rest by {source.encoder} "
-                f"{source.pooling}, worth a listen: first {clip.key!r}, "
-                f"{clip.distance:.1f} times the median distance to its nearest others"
-            )
-    return found

@@ -59,6 +59,8 @@ def learn_model(settings: LearnSettings) -> Learned:
     weights, unusable = weights_for_detectors(
         settings, [member.detector for member in combination.members]
     )
+    if unusable:
+        raise ValueError("; ".join(unusable.values()))
     ((_, fits),) = judge(
         settings,
         recordings.table,

@@ -31,6 +31,8 @@ class Outcome:
     """Anomaly scores of the test clips; empty where an interrupted grid had finished it."""
     decided: Sequence[MachineDecisions] = ()
     """The decisions on the test clips, machine by machine."""
+    clip_notes: Mapping[str, str] = field(default_factory=dict)
+    """By clip key, what is remarkable about its score."""
     folder: Path | None = None
 
     @property
@@ -70,14 +72,15 @@ class Outcome:
             ):
                 machine = unit.machine_type, machine_id
                 p_value, verdict = judged.get(machine, {}).get(key, (None, None))
+                row = {
+                    "machine_type": unit.machine_type,
+                    "machine_id": machine_id,
+                    "key": key,
+                    "anomaly_score": score,
+                    "p_value": p_value,
+                    "verdict": verdict,
+                }
                 rows.append(
-                    {
-                        "machine_type": unit.machine_type,
-                        "machine_id": machine_id,
-                        "key": key,
-                        "anomaly_score": score,
-                        "p_value": p_value,
-                        "verdict": verdict,
-                    }
+                    row | ({"note": self.clip_notes[key]} if self.clip_notes.get(key) else {})
                 )
         return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detect import facts_of
@@ -12,6 +13,7 @@ from ground.registry import split_name
 from ground.text import one_line
 from pipeline.exits import UsageError
 from pipeline.names import Choice
+from pipeline.screen import say
 from pipeline.settings import EmbedSettings, Settings
 
 if TYPE_CHECKING:
@@ -71,6 +73,21 @@ def shares_of(text: str) -> dict[str, str]:
     return shares if set(shares) <= set(ENCODERS) else {}
 
 
+def check_embedding(settings: EmbedSettings | Settings) -> None:
+    """Raise UsageError for a --device that is not here, and for --weights that are not there."""
+    from fetch.weights import RANDOM
+
+    if settings.device:
+        devices_of(settings)
+    texts = shares_of(settings.weights).values() or [settings.weights]
+    for text in texts:
+        if text not in ("", RANDOM) and not Path(text).expanduser().exists():
+            raise UsageError(
+                f"--weights {text}: no such file or folder; it takes a checkpoint, "
+                f"a save_pretrained folder or {RANDOM}"
+            )
+
+
 def devices_of(settings: EmbedSettings | Settings) -> list[str]:
     """List the devices of --device, or the best one there is."""
     import torch
@@ -95,12 +112,14 @@ def weights_for_detectors(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Find the weights of the frozen networks that some detectors hold, where --set names none.
 
-    Returns a path per detector's name, and per detector without one the reason.
+    Returns a path per detector's name, and per detector without one the reason, which is said. If
+    no detector is left, the first one's OSError or ValueError is raised instead.
     """
     from fetch.weights import RANDOM, WEIGHTS, find_checkpoint
 
     found: dict[str, str] = {}
-    unusable: dict[str, str] = {}
+    errors: dict[str, Exception] = {}
+    detectors = list(detectors)
     for detector in dict.fromkeys(detectors):
         network = facts_of(detector.name).published_network
         if not network or "weights" in dict(detector.options):
@@ -111,5 +130,8 @@ def weights_for_detectors(
                 path = str(find_checkpoint(path, WEIGHTS[network], offline=settings.offline).path)
             found[detector.name] = path
         except (OSError, ValueError) as error:
-            unusable[detector.name] = one_line(error)
-    return found, unusable
+            errors[detector.name] = error
+            if len(errors) == len({each.name for each in detectors}):
+                raise next(iter(errors.values())) from None
+            say("failed", f"{detector}: {one_line(error)}", "red")
+    return found, {name: one_line(error) for name, error in errors.items()}

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from detect import DETECTORS, check_detector, facts_of
-from embed import ENCODERS, POOLINGS
+from embed import ENCODERS, POOLINGS, check_encoder, check_pooling
 from ground.file_names import file_name
+from ground.text import one_line
 from pipeline.exits import UsageError
 from pipeline.names import (
     FUSION,
@@ -23,7 +24,13 @@ from pipeline.names import (
     set_options,
     value_of,
 )
-from pipeline.parts import encoder_class, encoder_of, pooling_of, text_options
+from pipeline.parts import (
+    check_embedding,
+    encoder_class,
+    encoder_of,
+    pooling_of,
+    text_options,
+)
 from pipeline.settings import Settings, flag_of
 from pipeline.systems import SYSTEMS, System
 
@@ -79,7 +86,7 @@ class Combination:
         }
         options = {name: str(value) for name, value in self.swept}
         seed = {} if self.seed is None else {"seed": str(self.seed)}
-        system = {"system": self.settings.system} if len(self.members) > 1 else {}
+        system = {"system": self.settings.system} if self.settings.system else {}
         return {**system, **parts, **options, **seed}
 
 
@@ -93,24 +100,76 @@ def combinations_of(
 
     Raises UsageError for unknown names and options, and where nothing is left to run.
     """
-    _check_assignments(settings)
-    wanted: list[Combination] = []
-    refused: Refusals = []
-    for name, preset in _systems(settings):
-        for combination in _of_system(settings, name, preset, imported):
-            if reason := _why_not(combination, imported):
-                refused.append((combination, reason))
-            else:
-                wanted.append(combination)
-    wanted = _named_apart(wanted)
+    _check(settings)
+    found = [
+        combination
+        for name, preset in _systems(settings)
+        for combination in _of_system(settings, name, preset, imported)
+    ]
+    _check_sweeps(settings, found)
+    reasons = [_why_not(combination, imported) for combination in found]
+    pairs = list(zip(found, reasons, strict=True))
+    refused = [(combination, reason) for combination, reason in pairs if reason]
+    wanted = _named_apart([combination for combination, reason in pairs if not reason])
     if not wanted:
         raise UsageError(refused[0][1])
     return wanted, refused
 
 
-def _check_assignments(settings: Settings) -> None:
+def _check(settings: Settings) -> None:
+    """Raise UsageError for what no run can have, before anything is read."""
+    from detect.thresholds import check_promise
+
     for text in settings.set:
-        check_target(text, assignment("--set", text)[0])
+        _check_assignment(text)
+    check_embedding(settings)
+    if settings.false_alarms != "none":
+        try:
+            check_promise(settings.false_alarms, settings.confidence, settings.threshold)
+        except ValueError as error:
+            raise UsageError(f"--false-alarms, --confidence: {one_line(error)}") from None
+
+
+def _check_assignment(text: str) -> None:
+    """Raise UsageError for an option that a name of --list has not, or that cannot be so.
+
+    It does not matter whether the name is in this run. Options of `encoder`, `pooling`, `detector`
+    and of classes from outside are checked where they are used.
+    """
+    target, option, value = assignment("--set", text)
+    check_target(text, target)
+    try:
+        if target == FUSION:
+            _check_fusion(option, value)
+        elif target in DETECTORS:
+            check_detector(target, {option: value_of(value)})
+        elif target in POOLINGS:
+            check_pooling(target, {option: value_of(value)})
+        elif target.partition(":")[0] in ENCODERS:
+            is_text = option in text_options(target)
+            check_encoder(target, {option: value if is_text else value_of(value)})
+    except ValueError as error:
+        raise UsageError(f"--set {text}: {error}") from None
+
+
+def _check_fusion(option: str, value: str) -> None:
+    from detect.fusion import RULES
+
+    if option != "rule":
+        raise ValueError(f"a fusion has no option {option!r}; it has rule")
+    if value not in RULES:
+        raise ValueError(f"there is no fusion rule {value!r}; it is {', '.join(RULES)}")
+
+
+def _check_sweeps(settings: Settings, combinations: Sequence[Combination]) -> None:
+    """Raise UsageError for a --sweep that changes no combination; fusions are not swept."""
+    detectors = {c.members[0].detector.name for c in combinations if len(c.members) == 1}
+    for text in settings.sweep:
+        target = assignment("--sweep", text)[0]
+        if target != "detector":
+            check_name(target, DETECTORS, "detector")
+        if not detectors or target not in {"detector", *detectors}:
+            raise UsageError(f"--sweep {text}: {target} is not in this run; name a --detector")
 
 
 def _systems(settings: Settings) -> list[tuple[str, System]]:
@@ -142,10 +201,6 @@ def _of_system(
             yield _combination(settings, name or "fusion", members, seed)
         return
     encoders, poolings, detectors = _grid(settings, preset, imported)
-    for text in settings.sweep:
-        if (target := assignment("--sweep", text)[0]) not in ("detector", *detectors):
-            check_name(target, DETECTORS, "detector")
-            raise UsageError(f"--sweep {text}: {target} is not in --detector {settings.detector}")
     for encoder, detector in itertools.product(encoders, detectors):
         for pooling in poolings or [_natural_pooling(encoder, detector, imported)]:
             for swept, seed in itertools.product(_swept(settings, detector), seeds):
@@ -228,6 +283,7 @@ def _combination(
     targets = {word for m in members for kind in KINDS for word in _targets(m, kind)} | {FUSION}
     options = [text for text in settings.set if assignment("--set", text)[0] in targets]
     options += [f"{members[0].detector}.{option}={value}" for option, value in swept]
+    needs_ids = any(facts_of(member.detector.name).needs_ids for member in members)
     parts: dict[str, Any] = {}
     if len(members) == 1:
         parts = {kind: str(getattr(members[0], kind)) for kind in KINDS}
@@ -244,7 +300,7 @@ def _combination(
     return Combination(
         name=file_name("-".join(words)),
         members=members,
-        fit_per=settings.fit_per or "id",
+        fit_per="type" if needs_ids else settings.fit_per or "id",
         seed=seed,
         swept=swept,
         rule=set_options(settings.set, FUSION, FUSION).get("rule", "mean"),

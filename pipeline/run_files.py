@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ground.options import check_options
 from ground.text import one_line
 from pipeline.exits import version_here
 from pipeline.fusing import Fused
@@ -17,6 +18,7 @@ from pipeline.outcome import Outcome
 from pipeline.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from detect.fitting import ClipTable
     from detect.results import Result
     from embed.recordings.clips import DataSet
 
@@ -26,6 +28,7 @@ def write_run(
     fits: Sequence[MemberFits],
     machines: Sequence[Fused],
     dataset: DataSet,
+    table: ClipTable,
     folder: RunFolder,
     left_out: Sequence[tuple[str, str]],
 ) -> None:
@@ -33,7 +36,7 @@ def write_run(
     from pipeline.model_writing import save_model
     from report import result_files, score_files
 
-    table, year = fits[0].table, dataset.year
+    year = dataset.year
     _log(folder, machines)
     path = folder.make()
     score_files.write_scores(path, table, outcome.scores, year)
@@ -43,9 +46,9 @@ def write_run(
             for machine, clips in outcome.judged.items()
         }
         score_files.write_decisions(path, table, decided, year)
-    result_files.write_ranking(path, table, outcome.scores, outcome.judged)
+    result_files.write_ranking(path, table, outcome.scores, outcome.judged, outcome.clip_notes)
     save_model(path / "model", outcome.combination, fits, machines)
-    _draw(outcome, fits, dataset, folder, left_out)
+    _draw(outcome, fits, dataset, table, folder, left_out)
     more = {
         "decisions": outcome.decisions,
         "failed": outcome.reason,
@@ -75,6 +78,7 @@ def _draw(
     outcome: Outcome,
     fits: Sequence[MemberFits],
     dataset: DataSet,
+    table: ClipTable,
     folder: RunFolder,
     left_out: Sequence[tuple[str, str]],
 ) -> None:
@@ -82,7 +86,6 @@ def _draw(
     from report import figures, page
     from report.machine_scores import machine_scores
 
-    table = fits[0].table
     if not folder.is_part:  # the page has the same figures, and a grid would draw for minutes
         machines = machine_scores(table, outcome.scores, outcome.results)
         figures.draw_scores(folder.path / "scores.png", machines)
@@ -108,11 +111,32 @@ def _draw(
 
 def load_run(path: str | Path) -> list[Result]:
     """Read the results of a run folder; ValueError for a folder that has none."""
-    from detect.results import Result
+    rows, _ = read_results(Path(path) / "results.json")
+    return rows
 
-    file = Path(path) / "results.json"
+
+@dataclass(frozen=True)
+class Remarks:
+    """What a results.json holds beside its rows."""
+
+    decisions: Mapping[str, float]
+    failed: str
+    warning: str
+
+
+def read_results(file: Path) -> tuple[list[Result], Remarks]:
+    """Read a results.json; ValueError for one that is not as a run writes it."""
+    from detect.results import Decided, Result
+
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
-        return [Result(**row) for row in content["results"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        rows = [Result(**row) for row in content["results"]]
+        for row in rows:
+            check_options(Result, vars(row))
+            for decided in (row.decided, row.decided_source, row.decided_target):
+                check_options(Decided, vars(decided) if decided else {})
+        remarks = Remarks(content["decisions"], content["failed"], content["warning"])
+        check_options(Remarks, vars(remarks))
+        return rows, remarks
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{file} holds no results of a run: {one_line(error)}") from None

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ground.files import write_whole
+from ground.files import naming, write_whole
 from ground.registry import split_name
+from ground.text import visible
 from pipeline.exits import version_here
 from pipeline.journal import Journal
 from pipeline.parts import shares_of
@@ -37,14 +39,19 @@ class RunFolder(Journal):
         self.identity = identity
         """What an interrupted grid is recognised by; empty for anything else."""
         self._settings = settings
-        self._is_made = is_part or path.is_dir()
+        self._is_made = False
 
     @classmethod
     def new(cls, name: str, settings: EmbedSettings | Settings, identity: str = "") -> RunFolder:
         """Name a folder after the time and `name`; it is made with the first file in it."""
         stem = f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-{name}"
-        folder = cls(settings.out / stem, settings, identity)
-        folder._is_made = False
+        return cls(settings.out / stem, settings, identity)
+
+    @classmethod
+    def resumed(cls, path: Path, settings: Settings, identity: str) -> RunFolder:
+        """Go on in the folder of an interrupted grid, whose config.toml is there."""
+        folder = cls(path, settings, identity)
+        folder._is_made = True
         return folder
 
     def inside(self, name: str, settings: Settings) -> RunFolder:
@@ -56,8 +63,9 @@ class RunFolder(Journal):
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._is_made and self.path.is_dir():
-            self.log("end")
+        if self._is_made:
+            with suppress(OSError):  # whatever ended the run is said already
+                self.log("end")
 
     @property
     def flags(self) -> dict[str, Any]:
@@ -81,20 +89,22 @@ class RunFolder(Journal):
         """Create the folder, which no other run has, and its config.toml for --config."""
         import tomli_w
 
-        if not self._is_made:
+        if self._is_made:
+            return self.path
+        if self.is_part:
+            self.path.mkdir(parents=True, exist_ok=True)
+        else:
             self.path = _new_folder(self.path)
-            self._is_made = True
-        self.path.mkdir(parents=True, exist_ok=True)
-        config = self.path / "config.toml"
-        if not config.exists():
-            provenance = {
-                "version": version_here(),
-                "command": " ".join(sys.argv),
-                "python": sys.version.split()[0],
-                "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                "identity": self.identity,
-            }
-            write_whole(config, tomli_w.dumps({"settings": self.flags, "provenance": provenance}))
+        provenance = {
+            "version": version_here(),
+            "command": visible(shlex.join(sys.argv)),
+            "python": sys.version.split()[0],
+            "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "identity": self.identity,
+        }
+        config = {"settings": self.flags, "provenance": provenance}
+        write_whole(self.path / "config.toml", tomli_w.dumps(config))
+        self._is_made = True
         return self.path
 
     def log(self, event: str, **facts: Any) -> None:
@@ -103,21 +113,14 @@ class RunFolder(Journal):
 
     def leave_out(self, key: str, reason: str) -> None:
         """Note in errors.jsonl, and say once for each reason, that a clip is left out."""
-        if (key, reason) not in self.left_out:
+        if not self.is_known(key, reason):
             self._append("errors.jsonl", {"key": key, "reason": reason})
         super().leave_out(key, reason)
 
     def _append(self, name: str, facts: dict[str, Any]) -> None:
         path = self.make() / name
-        try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(facts, ensure_ascii=True) + "\n")
-        except OSError as error:
-            raise OSError(
-                error.errno or errno.EIO,
-                f"{error.strerror or error}; free some space or use another --out",
-                str(path),
-            ) from None
+        with naming(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(facts, ensure_ascii=True) + "\n")
 
 
 def _new_folder(path: Path) -> Path:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from ground.files import sha256_of
 from ground.registry import split_name
 from ground.text import one_line
 from pipeline.exits import UsageError
+from pipeline.interrupts import stopping_after_a_batch
 from pipeline.journal import Journal
 from pipeline.names import Choice
 from pipeline.parts import devices_of, encoder_class, encoder_of, pooling_of
@@ -44,6 +46,8 @@ class Source:
     read: Callable[[Sequence[str]], np.ndarray]
     """Reads the rows of keys, `(n_clips, ...)`."""
     keys: frozenset[str]
+    sha256_of_clips: Callable[[], Mapping[str, str]] = dict
+    """Hashes of the recordings that the rows were computed from, by clip key."""
     warning: str = ""
     """What a reader of figures from these vectors must know."""
     configuration: Mapping[str, Any] = field(default_factory=dict)
@@ -135,9 +139,14 @@ class _Encoding:
             path=store.path,
             read=store.read,
             keys=keys - self.left_out,
+            sha256_of_clips=partial(_sha256_of_rows, store),
             warning=self.encoders[0].warning,
             configuration=json.loads(store.header.configuration),
         )
+
+
+def _sha256_of_rows(store: EmbeddingStore) -> dict[str, str]:
+    return {key: row.sha256 for key, row in store.provenance().items()}
 
 
 def embed_all(
@@ -145,23 +154,25 @@ def embed_all(
     dataset: DataSet,
     pairs: Iterable[Pair],
     journal: Journal,
-) -> tuple[dict[Pair, Source], dict[str, str]]:
+) -> tuple[dict[Pair, Source], dict[Pair, str]]:
     """Compute the vectors that the cache lacks, in one pass over the clips.
 
-    Returns the sources by encoder and pooling, and per encoder that gave none the reason; the
-    only encoder of a run raises OSError or ValueError instead.
+    Returns the sources by encoder and pooling, and the reason for each pair that gave none. If no
+    pair gave any, the first one's OSError or ValueError is raised instead.
     """
     by_encoder: dict[Choice, list[Choice]] = {}
     for encoder, pooling in dict.fromkeys(pairs):
         by_encoder.setdefault(encoder, []).append(pooling)
-    unusable: dict[str, str] = {}
+    n_pairs = sum(map(len, by_encoder.values()))
+    errors: dict[Pair, Exception] = {}
 
-    def give_up(encoder: Choice, error: Exception) -> None:
-        if len(by_encoder) == 1:
-            raise error
-        unusable[encoder.name] = one_line(error)
-        journal.log("encoder failed", encoder=encoder.name, reason=unusable[encoder.name])
-        say("failed", f"{encoder}: {unusable[encoder.name]}", "red")
+    def give_up(encoder: Choice, poolings: Iterable[Choice], error: Exception) -> None:
+        errors.update(((encoder, pooling), error) for pooling in poolings)
+        if len(errors) == n_pairs:
+            raise next(iter(errors.values()))
+        names = f"{encoder} {', '.join(map(str, poolings))}"
+        journal.log("not embedded", encoder_and_poolings=names, reason=one_line(error))
+        say("failed", f"{names}: {one_line(error)}", "red")
 
     preprocessing = preprocessing_of(settings)
     encodings = []
@@ -169,27 +180,28 @@ def embed_all(
         try:
             encodings.append(_open(settings, dataset, encoder, poolings, preprocessing))
         except (OSError, ValueError) as error:
-            give_up(encoder, error)
+            give_up(encoder, poolings, error)
     with ExitStack() as locks:
         stores = [store for encoding in encodings for store in encoding.stores.values()]
         is_locked = {}  # a complete cache on a read-only disk is read without a lock
         for store in sorted(stores, key=lambda store: store.path):
             lock = store.lock(tell=messages.print, reading=True)
             is_locked[store.path] = locks.enter_context(lock)
-        errors = _fill(settings, dataset, encodings, preprocessing, journal)
+        failed = _fill(settings, dataset, encodings, preprocessing, journal)
         sources: dict[Pair, Source] = {}
         keys = frozenset(clip.key for clip in dataset.clips)
         for encoding in encodings:
-            try:
-                if encoding.choice in errors:
-                    raise errors[encoding.choice]
-                for pooling, store in encoding.stores.items():
+            if encoding.choice in failed:
+                give_up(encoding.choice, list(encoding.stores), failed[encoding.choice])
+                continue
+            for pooling, store in encoding.stores.items():
+                try:
                     if is_locked[store.path]:
                         store.merge()
                     sources[encoding.choice, pooling] = encoding.source(pooling, keys)
-            except (OSError, ValueError) as error:
-                give_up(encoding.choice, error)
-    return sources, unusable
+                except (OSError, ValueError) as error:
+                    give_up(encoding.choice, [pooling], error)
+    return sources, {pair: one_line(error) for pair, error in errors.items()}
 
 
 def _open(
@@ -274,13 +286,14 @@ def _fill(
                 advance()
 
         tasks = [_task(Task, *each, journal, on_done) for each in work]
-        errors = embed_clips(
-            tasks,
-            preprocessing,
-            ((clip.key, dataset.path(clip.key)) for clip in dataset.clips),
-            batch_size=settings.batch_size,
-            workers=settings.workers,
-        )
+        with stopping_after_a_batch():
+            errors = embed_clips(
+                tasks,
+                preprocessing,
+                ((clip.key, dataset.path(clip.key)) for clip in dataset.clips),
+                batch_size=settings.batch_size,
+                workers=settings.workers,
+            )
     for encoding, missing in work:
         n_left_out = len(encoding.left_out)
         journal.log(

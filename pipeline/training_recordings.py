@@ -118,7 +118,7 @@ def _vectors(
         return embed_windows(settings, dataset, pairs, journal)
     sources, unusable = embed_all(settings, dataset, pairs, journal)
     if unusable:
-        raise ValueError("; ".join(f"{name}: {why}" for name, why in unusable.items()))
+        raise ValueError("; ".join(dict.fromkeys(unusable.values())))
     return table_of(dataset), sources
 
 

@@ -92,11 +92,12 @@ def write_ranking(
     table: ClipTable,
     scores: Sequence[Scores],
     judged: Mapping[Machine, Mapping[str, tuple[float, str]]] | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> Path:
     """Write `ranking.csv`: every test clip of each machine, the most anomalous first.
 
     Clips without a score are last. `judged` has p-value and verdict by machine and clip key; they
-    become two more columns, empty for clips that it lacks.
+    become two more columns, empty for clips that it lacks. `notes` by clip key become a column.
     """
     label_of = dict(zip(table.key, table.label, strict=True))
     clips = sorted(
@@ -107,7 +108,7 @@ def write_ranking(
         )
     )
     heading = ["machine_type", "machine_id", "rank", "key", "anomaly_score", "label"]
-    lines = [heading + (["p_value", "verdict"] if judged else [])]
+    lines = [heading + ["p_value", "verdict"] * bool(judged) + ["note"] * bool(notes)]
     for machine, own in groupby(clips, key=lambda clip: clip[0]):
         judged_clips = (judged or {}).get(machine, {})
         for rank, (_, is_unrated, negative, key) in enumerate(own, start=1):
@@ -115,6 +116,8 @@ def write_ranking(
             cells += ["" if is_unrated else repr(-negative), cell_of(label_of[key])]
             if judged:
                 cells += map(cell_of, judged_clips.get(key, (None, None)))
+            if notes:
+                cells.append(cell_of(notes.get(key)))
             lines.append(cells)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "ranking.csv"

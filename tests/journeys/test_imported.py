@@ -162,5 +162,5 @@ def test_clips_without_a_row_are_left_out_and_listed(pipeline, shared_data):
 
     (run,) = Path("runs").iterdir()
     assert ran.code == 3
-    assert ran.err.count("left ran.out: ") == 2
+    assert ran.err.count("left out: ") == 2
     assert (run / "errors.jsonl").read_text().count("no row of that name") == 2
