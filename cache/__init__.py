@@ -26,5 +26,5 @@ _HOMES = {
     "read_import": "cache.foreign",
 }
 
-__all__ = [*_HOMES]
+__all__ = list(_HOMES)
 __getattr__ = loaded_on_use(__name__, _HOMES)

@@ -35,5 +35,5 @@ _HOMES = {
     "write_scores": "report.score_files",
 }
 
-__all__ = [*_HOMES]
+__all__ = list(_HOMES)
 __getattr__ = loaded_on_use(__name__, _HOMES)
