@@ -10,8 +10,9 @@ docs/python.md shows each of them.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ground.menu import loaded_on_use
 
 if TYPE_CHECKING:
     from cache.store import EmbeddingStore
@@ -78,12 +79,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        from ground.text import nearest_hint
-
-        raise AttributeError(f"anomalous_sound has no {name!r}: {nearest_hint(name, _PLACES)}")
-    return getattr(import_module(_PLACES[name]), name)
+__getattr__ = loaded_on_use(__name__, _PLACES)
 
 
 def __dir__() -> list[str]:

@@ -416,8 +416,6 @@ def test_resnet50_takes_a_save_pretrained_folder_and_says_what_is_missing(tmp_pa
         make_detector("resnet50_cnn").fit(normals)
 
 
-
-
 @pytest.mark.parametrize("name", ["fc_ae", "lstm_predictor"])
 def test_a_loss_that_is_no_number_names_the_epoch_and_what_to_do(name, normals):
     broken = normals.copy()
