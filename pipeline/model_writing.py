@@ -155,14 +155,14 @@ def _remove_unused(path: Path) -> None:
 
 
 def _member(fit: MemberFits) -> ModelMember:
-    from detect.detector import last_step
+    from detect.detector import facts_of_class, last_step
     from embed.fingerprint import fingerprint
 
     configuration = dict(fit.source.configuration)
     detectors: list[Any] = [
         last_step(fitted.scores.detector) for fitted in fit.fitted if fitted.scores is not None
     ]
-    holds_network = bool(detectors and getattr(detectors[0], "published_network", ""))
+    holds_network = bool(detectors) and bool(facts_of_class(type(detectors[0])).published_network)
     return ModelMember(
         name=fit.member.name,
         detector=fit.member.detector.name,

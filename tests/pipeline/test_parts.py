@@ -60,7 +60,7 @@ def test_an_encoder_has_the_flags_that_it_knows_and_its_own_options():
     assert encoder.n_mels == 64
     with pytest.raises(UsageError, match="no option 'bands'"):
         encoder_of(Settings(), Choice("logmel", (("bands", 64),)), "cpu")
-    with pytest.raises(UsageError, match="gwrp.r"):
+    with pytest.raises(UsageError, match=r"gwrp\.r"):
         pooling_of(Choice("gwrp", (("r", "x"),)))
 
 
