@@ -10,30 +10,32 @@ docs/python.md shows each of them.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ground.menu import loaded_on_use
 
 if TYPE_CHECKING:
     from cache.store import EmbeddingStore
     from detect import DETECTORS, make_detector
     from detect.detector import anomaly_scores
-    from detect.fusion import fuse
+    from detect.fusion import MemberScores, fuse
     from detect.metrics import auc, pauc
     from detect.thresholds import p_values, threshold_of
     from embed import ENCODERS, POOLINGS, make_encoder, make_pooling
     from embed.recordings.clips import find_clips
-    from pipeline.checking import check
+    from pipeline.checking import check, load_model
     from pipeline.job import run
     from pipeline.learning import learn
-    from pipeline.model import load_model
+    from pipeline.recalibrating import recalibrate
     from pipeline.run_files import load_run
 
-_PLACES = {
+_PLACES: dict[str, str] = {
     "run": "pipeline.job",
     "load_run": "pipeline.run_files",
     "learn": "pipeline.learning",
+    "recalibrate": "pipeline.recalibrating",
     "check": "pipeline.checking",
-    "load_model": "pipeline.model",
+    "load_model": "pipeline.checking",
     "find_clips": "embed.recordings.clips",
     "make_encoder": "embed",
     "make_pooling": "embed",
@@ -48,13 +50,16 @@ _PLACES = {
     "p_values": "detect.thresholds",
     "threshold_of": "detect.thresholds",
     "fuse": "detect.fusion",
+    "MemberScores": "detect.fusion",
 }
+"""The module that each public name comes from."""
 
 __all__ = [
     "DETECTORS",
     "ENCODERS",
     "POOLINGS",
     "EmbeddingStore",
+    "MemberScores",
     "anomaly_scores",
     "auc",
     "check",
@@ -68,17 +73,13 @@ __all__ = [
     "make_pooling",
     "p_values",
     "pauc",
+    "recalibrate",
     "run",
     "threshold_of",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        from ground.text import nearest_hint
-
-        raise AttributeError(f"anomalous_sound has no {name!r}: {nearest_hint(name, _PLACES)}")
-    return getattr(import_module(_PLACES[name]), name)
+__getattr__ = loaded_on_use(__name__, _PLACES)
 
 
 def __dir__() -> list[str]:

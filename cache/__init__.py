@@ -15,24 +15,7 @@ This page is the menu; each entry is loaded on first use, so that importing the 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from cache.failures import DamagedRowsError
-    from cache.foreign import import_to_store, read_import
-    from cache.foreign_layouts import Choices
-    from cache.matching import match
-    from cache.store import EmbeddingStore
-
-__all__ = [
-    "Choices",
-    "DamagedRowsError",
-    "EmbeddingStore",
-    "import_to_store",
-    "match",
-    "read_import",
-]
+from ground.menu import loaded_on_use
 
 _HOMES = {
     "DamagedRowsError": "cache.failures",
@@ -43,8 +26,5 @@ _HOMES = {
     "read_import": "cache.foreign",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'cache' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__all__ = list(_HOMES)
+__getattr__ = loaded_on_use(__name__, _HOMES)

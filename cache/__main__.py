@@ -114,6 +114,7 @@ def ls(
 
 
 def _listing(found: list[Description], directory: Path) -> Table:
+    """Lay out a row per store for `ls`."""
     table = Table(title=_plain(f"{len(found)} stores in {directory}"))
     for heading in ("data", "encoder", "pooling", "clips", "dim", "size", "date", "fingerprint"):
         table.add_column(

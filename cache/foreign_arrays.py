@@ -130,6 +130,7 @@ class Npy(Array):
         self._stream: Any = None
 
     def read(self, rows: slice) -> np.ndarray:
+        """Read rows; the next ones without a new start, since a zip member is read forwards."""
         if self._fortran:
             with self._opened() as stream:
                 stream.read(self._start)
@@ -200,6 +201,7 @@ def _npy_file(path: Path) -> Array:
 
 
 def _npz_members(path: Path) -> dict[str, Array]:
+    """List the arrays of an npz; ValueError for members that are locked or unpack too large."""
     from zipfile import BadZipFile, ZipFile
 
     try:
@@ -224,6 +226,7 @@ def _npz_members(path: Path) -> dict[str, Array]:
 
 
 def _hdf5_datasets(path: Path) -> dict[str, Array]:
+    """List the datasets of an HDF5 file; ValueError for links and for too many objects."""
     import h5py
 
     try:

@@ -118,6 +118,7 @@ def _matrix_layout(
     names_path: str,
     chosen: Choices,
 ) -> Layout:
+    """Describe a matrix of vectors or frames beside its names; ValueError if they do not fit."""
     matrix, names = arrays[matrix_path], arrays[names_path]
     _check_readable(matrix, chosen)
     _check_readable(names)
@@ -208,6 +209,7 @@ def _dataset_per_clip(arrays: Mapping[str, Array]) -> Layout | None:
 def _clips_layout(
     what: str, found: Mapping[str, Array], timestamps: Mapping[str, int], chosen: Choices
 ) -> Layout:
+    """Describe arrays of one clip each; ValueError if they differ in kind or width."""
     ranks = {len(array.shape) for array in found.values()}
     kinds = {array.dtype.name for array in found.values()}
     first = next(iter(found.values()))
@@ -234,6 +236,7 @@ def _clips_layout(
 def _clip_axes(
     found: Mapping[str, Array], timestamps: Mapping[str, int], chosen: Choices
 ) -> tuple[str, str]:
+    """Tell which axis is time, by timestamps or by the axis that differs between clips."""
     shapes = {array.shape for array in found.values()}
     if not chosen.axes:
         for axes, time in (("ntd", 0), ("ndt", 1)):

@@ -54,6 +54,7 @@ def _acquire(
     timeout: float,
     tell: Callable[[str], None] | None,
 ) -> None:
+    """Take the lock, after saying who holds it; TimeoutError if it stays held."""
     try:
         lock.acquire(timeout=0)
         return

@@ -57,6 +57,7 @@ def match(names: Sequence[str], keys: Sequence[str], how: str = "") -> Matching:
 
 
 def _match(names: Sequence[str], keys: Sequence[str], how: str) -> Matching:
+    """Match by one rule; ValueError for names that fit several keys, or keys twice."""
     if how not in MATCHES:
         raise ValueError(f"--match {how}: expected {', '.join(MATCHES)}")
     by_last: dict[str, list[str]] = {}

@@ -90,6 +90,7 @@ class Index:
         return found
 
     def _find_exactly(self, keys: Sequence[str]) -> np.ndarray:
+        """Return the position of each key as it is written; -1 where it is absent."""
         found = np.full(len(keys), -1, dtype=np.int64)
         if not len(keys) or not len(self.high):
             return found

@@ -157,6 +157,7 @@ class EmbeddingStore:
         return self._retrying(lambda: self._missing(file_stats, hash_of))
 
     def _missing(self, file_stats: FileStats, hash_of: HashOf) -> list[str]:
+        """Find the keys without a valid row, after taking over what other stores have."""
         keys = list(file_stats)
         stored = header_at(self.path)
         root = self.header.data_root if stored is None else stored.data_root

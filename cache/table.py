@@ -136,6 +136,7 @@ def table_at(path: Path) -> Table:
 
 @lru_cache(maxsize=16)
 def _table(path: Path, stamp: Stamp) -> Table:
+    """Read the table of a file, or have a child process describe the file by HDF5."""
     size = stamp[1]
     with path.open("rb") as file:
         line = _LINE.fullmatch(file.read(_LINE_BYTES).partition(b"\n")[0] + b"\n")
@@ -161,6 +162,7 @@ def _check_version(path: Path, version: int) -> None:
 
 
 def _parsed(text: bytes) -> Table:
+    """Read the table from its JSON; ValueError for what is not one."""
     facts = parse_json(text)
     try:
         columns = {

@@ -105,6 +105,7 @@ def export(store: EmbeddingStore, out: Path, layout: str) -> None:
 
 
 def _export_npz(store: EmbeddingStore, out: Path) -> None:
+    """Write an npz of names, vectors and lengths, a block of rows at a time."""
     keys = store.keys()
     about = store.about()
     shape = (len(keys), *about.row_shape)

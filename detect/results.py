@@ -210,6 +210,7 @@ def _clips_of(
 
 
 def _of_machine(machine: _Machine, year: int) -> Result:
+    """Compute the row of one machine; figures stay empty where a class has no clips."""
     labelled = machine.clips.labelled
     truth, values = labelled.truth, labelled.score
     n_anomalous, n_normal = int(truth.sum()), int((~truth).sum())

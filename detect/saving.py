@@ -14,15 +14,15 @@ import io
 import zipfile
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from detect import DETECTORS
 from detect.detector import Detector, OwnDetector, facts_of_class, last_step
 from ground.files import write_whole
 from ground.text import one_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = 1
 TRUSTED = frozenset(
@@ -44,14 +44,16 @@ def save_detector(detector: Detector, path: Path) -> list[Path]:
 
     Both appear complete or not at all; OSError where they cannot be written. Returns their paths.
     """
-    from safetensors.torch import save
     from skops import io as skops
 
     stripped, weights = _without_networks(detector)
     path.parent.mkdir(parents=True, exist_ok=True)
     written = []
-    content = save(weights) if weights else b""
+    content = b""
     if weights:  # first, so that a .skops file never names weights that are not there yet
+        from safetensors.torch import save
+
+        content = save(weights)
         written.append(_beside(path, "safetensors"))
         write_whole(written[-1], content)
     written.insert(0, _beside(path, "skops"))
@@ -130,13 +132,23 @@ def _without_networks(detector: Detector) -> tuple[Any, dict[str, Tensor]]:
     if last_step(detector) is not detector:
         stripped = copy.copy(detector)
         stripped.detector = last
+    for name in FORGOTTEN:
+        if name in vars(last):
+            vars(last)[name] = None
     facts = facts_of_class(type(last))
-    stored = last.blank_networks().keys() if facts.trains_network else ()
+    weights: dict[str, Tensor] = {}
+    if facts.trains_network or facts.published_network:  # torch is imported for these only
+        weights = _take_tensors(last, last.blank_networks().keys() if facts.trains_network else ())
+    return stripped, weights
+
+
+def _take_tensors(last: Any, stored: Collection[str]) -> dict[str, Tensor]:
+    """Remove networks and tensors from a detector; return those to be stored, by name."""
+    from torch import Tensor, nn
+
     weights: dict[str, Tensor] = {}
     for name, value in list(vars(last).items()):
-        if name in FORGOTTEN:
-            vars(last)[name] = None
-        elif isinstance(value, nn.Module):
+        if isinstance(value, nn.Module):
             vars(last)[name] = None
             if name in stored:
                 state = value.state_dict()
@@ -144,11 +156,12 @@ def _without_networks(detector: Detector) -> tuple[Any, dict[str, Tensor]]:
         elif isinstance(value, Tensor):
             vars(last)[name] = None
             weights[name] = value.contiguous()
-    return stripped, weights
+    return weights
 
 
 def _fill_networks(last: Any, file: Path, expected_hash: str) -> None:
     """Put the stored tensors and networks back into a detector."""
+    import torch
     from safetensors.torch import load
 
     content = file.read_bytes()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ground.menu import loaded_on_use
 from ground.registry import Row, find_row, split_name
 
 if TYPE_CHECKING:
@@ -67,21 +67,16 @@ POOLINGS: dict[str, Row] = {
     "frames": Row("embed.pooling:Frames", "time kept, for detectors that take sequences"),
 }
 
-
-_LAZY = {
-    "find_clips": "embed.recordings.clips",
-    "load_recording": "embed.recordings.audio",
-    "Preprocessing": "embed.recordings.audio",
-    "Encoder": "embed.encoder",
-    "TorchEncoder": "embed.torch_encoder",
-}
-"""Public names of the room that are imported when they are first used."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+__getattr__ = loaded_on_use(
+    __name__,
+    {
+        "find_clips": "embed.recordings.clips",
+        "load_recording": "embed.recordings.audio",
+        "Preprocessing": "embed.recordings.preprocessing",
+        "Encoder": "embed.encoder",
+        "TorchEncoder": "embed.torch_encoder",
+    },
+)
 
 
 def encoder_row(name: str) -> Row:

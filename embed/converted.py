@@ -291,6 +291,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _openvino(model: bytes, precision: str) -> Copy:
+    """Compile an ONNX model by OpenVINO for the CPU."""
     import openvino
 
     core = openvino.Core()

@@ -211,6 +211,7 @@ def _beyond(ranges: FactRanges, clip: RecordingFacts) -> tuple[float, float]:
 
 
 def _bandwidth(ranges: FactRanges, clip: RecordingFacts) -> str:
+    """Say where the sound ends earlier or later than in the normal clips; empty otherwise."""
     if clip.band_limit_hz != ranges.least.band_limit_hz:
         raise ValueError(
             f"The clip's facts reach to {clip.band_limit_hz:g} Hz, those of the training clips to "

@@ -58,6 +58,7 @@ def _of_recordings(
 def _of_waveforms(
     encoder: Encoder, waveforms: Sequence[np.ndarray], pooling: Pooling
 ) -> np.ndarray:
+    """Encode waveforms in batches of one length; ValueError names the first unusable one."""
     by_length: dict[int, list[int]] = {}
     for i, waveform in enumerate(waveforms):
         if waveform.ndim != 1 or len(waveform) < encoder.min_samples:

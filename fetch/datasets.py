@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from fetch.download import DownloadError, RemoteFile, fetch, is_intact, megabytes
+from fetch.places import locked
 from fetch.reading import refusal
 from ground.files import remove_stale, whole_file, write_whole
 
@@ -33,22 +34,20 @@ class Wanted(NamedTuple):
     parts: tuple[str, ...]
 
 
-def _archive(doi: str, name: str, md5: str, size: int, about: str) -> RemoteFile:
-    record = doi.rpartition(".")[2]
-    return RemoteFile(
-        name=name,
-        urls=(f"doi:{doi}/{name}", f"https://zenodo.org/records/{record}/files/{name}?download=1"),
-        hash=f"md5:{md5}",
-        size=size,
-        about_size=about,
-    )
-
-
 def _part(
     doi: str, prefix: str, about: str, checksums: Mapping[str, tuple[str, int]]
 ) -> dict[str, RemoteFile]:
+    """Describe a Zenodo record of one archive per machine type, given MD5 and size of each."""
+    page = f"https://zenodo.org/records/{doi.rpartition('.')[2]}/files"
+    names = {machine_type: f"{prefix}_{machine_type}.zip" for machine_type in checksums}
     return {
-        machine_type: _archive(doi, f"{prefix}_{machine_type}.zip", md5, size, about)
+        machine_type: RemoteFile(
+            name=names[machine_type],
+            urls=(f"doi:{doi}/{names[machine_type]}", f"{page}/{names[machine_type]}?download=1"),
+            hash=f"md5:{md5}",
+            size=size,
+            about_size=about,
+        )
         for machine_type, (md5, size) in checksums.items()
     }
 
@@ -137,16 +136,14 @@ def fetch_data_set(
 
 
 def _fetch_and_unpack(file: RemoteFile, root: Path, machine_type: str, *, offline: bool) -> None:
-    from filelock import FileLock
-
+    """Fetch an archive and unpack it once; a marker says that all of it is there."""
     marker = root / ".unpacked" / file.name
     if _is_unpacked(marker, file):
         return
     archive = root / file.name
     if not is_intact(file, archive):
         fetch(file, root, offline=offline, hint="it is unpacked from there")
-    marker.parent.mkdir(exist_ok=True)
-    with FileLock(marker.with_name(f".{file.name}.lock")):
+    with locked(marker):
         if _is_unpacked(marker, file):
             return
         for folder in ("train", "test"):

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from fetch import progress
 from fetch.hashes import known_sha256
+from fetch.places import is_offline, locked
 from ground.files import sync
 from ground.text import one_line
 
@@ -82,17 +83,13 @@ def fetch(file: RemoteFile, folder: Path, *, offline: bool = False, hint: str = 
     Processes that want the same file at once wait for the first. `hint` ends the message about a
     file that cannot be downloaded: what else the user can do. Raises DownloadError.
     """
-    from filelock import FileLock
-
     target = folder / file.name
     if is_intact(file, target):
         return target
-    if offline:
+    if is_offline(offline):
         raise DownloadError(unobtainable(file, target, "offline was asked for", hint))
-    with _plain_errors(file, target, hint):
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{file.name}.lock"):
-            _download(file, target, hint)
+    with _plain_errors(file, target, hint), locked(target):
+        _download(file, target, hint)
     return target
 
 
@@ -102,6 +99,13 @@ def unobtainable(file: RemoteFile, target: Path, why: str, hint: str = "") -> st
         f"{file.name} is not on this machine and cannot be downloaded ({why}): get {file.page} "
         f"({file.size_in_words}) and put it at {target.absolute()}{'; ' if hint else ''}{hint}"
     )
+
+
+def why_no_network(urls: Iterable[str], *, offline: bool) -> str:
+    """Say why none of the hosts can be asked, or "" where one can."""
+    if is_offline(offline):
+        return "offline was asked for"
+    return "" if reachable(urls) else "no network"
 
 
 def megabytes(size: int) -> str:

@@ -10,7 +10,7 @@ import json
 import logging
 from pathlib import Path
 
-from fetch.places import weights_folder
+from fetch.places import locked, weights_folder
 from ground.files import write_whole
 from ground.text import one_line
 
@@ -36,15 +36,12 @@ def remember(source: str, value: str, record: Path | None = None) -> str:
 
     A record that cannot be written, in a read-only cache, is a warning.
     """
-    from filelock import FileLock
-
     record = record or default_record()
     seen = recorded(source, record)
     if seen:
         return seen
     try:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(record.with_name(f".{record.name}.lock")):
+        with locked(record):
             content = _read(record)
             if source not in content:
                 content[source] = value

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fetch.places import weights_folder
+from fetch.places import locked, weights_folder
 from ground.files import sha256_of, write_whole
 
 SMALLEST = 1 << 20
@@ -66,11 +66,8 @@ def _read() -> dict[str, list[Any]]:
 
 
 def _remember(path: Path, row: list[Any]) -> None:
-    from filelock import FileLock
-
     record = _record()
-    with suppress(OSError, NotImplementedError):  # read-only, or no locks on that file system
-        record.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(record.with_name(f".{record.name}.lock")):
-            rows = {name: known for name, known in _read().items() if Path(name).is_file()}
-            write_whole(record, json.dumps({**rows, str(path): row}, indent=1, sort_keys=True))
+    # not on a read-only disk, or on a file system without locks
+    with suppress(OSError, NotImplementedError), locked(record):
+        rows = {name: known for name, known in _read().items() if Path(name).is_file()}
+        write_whole(record, json.dumps({**rows, str(path): row}, indent=1, sort_keys=True))

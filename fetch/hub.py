@@ -14,16 +14,10 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from fetch.checkpoints import (
-    PREPROCESSORS,
-    TENSORS,
-    Checkpoint,
-    checkpoint_files,
-    checkpoint_hash,
-)
-from fetch.download import DownloadError, reachable, unobtainable
+from fetch.checkpoints import PREPROCESSORS, TENSORS, Checkpoint, checkpoint_files, checkpoint_hash
+from fetch.download import DownloadError, unobtainable, why_no_network
 from fetch.first_seen import recorded, remember
-from fetch.places import is_offline, weights_folder
+from fetch.places import weights_folder
 from fetch.sources import HubRepository, query_hub, stated_sha256
 
 log = logging.getLogger(__name__)
@@ -64,9 +58,8 @@ def find_model(
         return found
     if _is_whole(own, tensors):
         return Checkpoint(own, checkpoint_hash(own, tensors=tensors))
-    why = "offline was asked for" if is_offline(offline) else ""
-    if why or not reachable([repository.address]):
-        raise DownloadError(_missing(repository, own, tensors, why or "no network"))
+    if why := why_no_network([repository.address], offline=offline):
+        raise DownloadError(_missing(repository, own, tensors, why))
     repository = _on_the_hub(repository, tensors)
     folder = repository.find(own)
     if folder is None:

@@ -1,11 +1,12 @@
-"""Where fetched files are kept, what of them is a leftover, and whether the network may be used."""
+"""Where fetched files are kept, who may write them, and whether the network may be used."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ground.files import STALE_S
@@ -24,6 +25,16 @@ def weights_folder(encoder: str) -> Path:
 def is_offline(offline: bool = False) -> bool:
     """Say whether the network must not be used: asked for, or by `HF_HUB_OFFLINE`."""
     return offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+@contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Wait while another process writes `target`; make its folder. OSError where that cannot be."""
+    from filelock import FileLock
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(f".{target.name}.lock")):
+        yield
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -82,6 +82,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint that torch saved, without running its code."""
     import torch
 
     _check_archive(path)

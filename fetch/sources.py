@@ -21,15 +21,22 @@ from typing import Any, ClassVar, Protocol
 
 from fetch import download, progress, vggish_weights
 from fetch.checkpoints import TENSORS, hash_of_hashes
-from fetch.download import READ_S, DownloadError, RemoteFile, is_intact, reachable, unobtainable
+from fetch.download import (
+    READ_S,
+    DownloadError,
+    RemoteFile,
+    is_intact,
+    unobtainable,
+    why_no_network,
+)
 from fetch.first_seen import recorded, verify_first_seen
 from fetch.hashes import known_sha256
-from fetch.places import is_offline
+from fetch.places import locked
+from fetch.reading import LONGEST_REASON
 from ground.text import one_line
 
 HUB = "https://huggingface.co"
 LOOKUP_S = 10.0
-LONGEST_REASON = 200
 
 
 class Source(Protocol):
@@ -97,7 +104,7 @@ class DirectFile:
         return next((path for path in paths if is_intact(self.file, path)), None)
 
     def fetch(self, folder: Path, *, offline: bool, hint: str) -> Path:
-        return download.fetch(self.file, folder, offline=is_offline(offline), hint=hint)
+        return download.fetch(self.file, folder, offline=offline, hint=hint)
 
     def checkpoint_hash(self, path: Path) -> str:
         return self.file.hash.removeprefix("sha256:")
@@ -167,10 +174,8 @@ class HubRepository:
         largest, *others = self.files
         names = " and ".join(file.name for file in others)
         hint = f"{names} {'belong' if len(others) > 1 else 'belongs'} beside it; {hint}"
-        why = "offline was asked for" if is_offline(offline) else ""
-        if why or not reachable([self.address]):
-            target = folder / largest.name
-            raise DownloadError(unobtainable(largest, target, why or "no network", hint))
+        if why := why_no_network([self.address], offline=offline):
+            raise DownloadError(unobtainable(largest, folder / largest.name, why, hint))
         source = self.with_hub_hashes()
         for file in source._not_intact():
             _remove(self.snapshot / file.name)
@@ -192,6 +197,7 @@ class HubRepository:
         return [file for file in self.files if not is_intact(file, self.snapshot / file.name)]
 
     def _download(self, folder: Path, hint: str) -> None:
+        """Fetch the snapshot by huggingface_hub; DownloadError where it cannot be had."""
         from huggingface_hub import snapshot_download
 
         largest = self.files[0]
@@ -335,12 +341,10 @@ class TensorFlowHub:
         """
         target, archive = folder / vggish_weights.CONVERTED, folder / self.archive
         cached = self._in_hub_cache()
-        if cached is None and not archive.is_file():
-            why = "offline was asked for" if is_offline(offline) else ""
-            if why or not reachable(self.handles):
-                file = self.files[0]
-                raise DownloadError(unobtainable(file, archive, why or "no network", hint))
-        with vggish_weights.locked(target):
+        is_here = cached is not None or archive.is_file()
+        if not is_here and (why := why_no_network(self.handles, offline=offline)):
+            raise DownloadError(unobtainable(self.files[0], archive, why, hint))
+        with locked(target):
             if not target.is_file():
                 if cached is not None:
                     tensors = vggish_weights.read_saved_model(cached)
@@ -364,14 +368,13 @@ class TensorFlowHub:
         """Have tensorflow_hub fetch the SavedModel into its own cache."""
         hub = vggish_weights.import_extra("tensorflow_hub", "TensorFlow Hub's VGGish")
         tensorflow = vggish_weights.import_extra("tensorflow", "TensorFlow Hub's VGGish")
+        expected = (OSError, EOFError, ValueError, zlib.error, tarfile.TarError)
         failures = []
         for handle in self.handles:
             try:
                 with _socket_timeout(), progress.display(handle, 0):
                     return Path(hub.resolve(handle))
-            except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as error:
-                failures.append(f"{handle}: {one_line(error)[:LONGEST_REASON]}")
-            except tensorflow.errors.OpError as error:
+            except (*expected, tensorflow.errors.OpError) as error:
                 failures.append(f"{handle}: {one_line(error)[:LONGEST_REASON]}")
         raise DownloadError(unobtainable(self.files[0], archive, "; ".join(failures), hint))
 

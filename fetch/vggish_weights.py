@@ -8,18 +8,17 @@ as (height, width, channel).
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fetch.checkpoints import hash_of_hashes
 from fetch.first_seen import verify_first_seen
 from fetch.hashes import known_sha256
-from fetch.places import weights_folder
+from fetch.places import locked, weights_folder
 from fetch.reading import check_tensors, read_tensors, refusal
 from ground.files import whole_file
 from ground.text import one_line
@@ -196,19 +195,8 @@ def _check_is_saved_model(folder: Path, name_shown: Path) -> None:
 def _variables_sha256(folder: Path) -> str:
     """Hash what holds the variables, as `sha256sum variables.* | sha256sum` does."""
     _check_is_saved_model(folder, folder)
-    files = sorted(_index(folder).parent.glob("variables.*"))
-    sums = "".join(f"{known_sha256(file)}  {file.name}\n" for file in files)
-    return hashlib.sha256(sums.encode()).hexdigest()
-
-
-@contextmanager
-def locked(target: Path) -> Iterator[None]:
-    """Wait while another process writes `target`."""
-    from filelock import FileLock
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{target.name}.lock")):
-        yield
+    files = _index(folder).parent.glob("variables.*")
+    return hash_of_hashes({file.name: known_sha256(file) for file in files})
 
 
 def write(tensors: Mapping[str, Tensor], target: Path, source: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ HINT = "or pass --weights PATH to a copy of yours, or --weights random for a tri
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Where an encoder's published weights are, and whom to thank."""
+    """Where an encoder's published weights are, their licence, and what to cite."""
 
     encoder: str
     """Name in the registry of encoders, and of the folder in which the weights are kept."""
@@ -182,23 +181,3 @@ def published(weights: Weights, *, offline: bool = False) -> Path:
         path = source.fetch(folder, offline=offline, hint=HINT)
         source.checkpoint_hash(path)
     return path
-
-
-def find_by_hash(
-    sha256: str, weights: Weights, *, places: Iterable[str | Path] = (), offline: bool = False
-) -> Path:
-    """Return the checkpoint whose `checkpoint_hash` is `sha256`: in `places`, or the published one.
-
-    A model that refers to a frozen network by path and hash finds it again with this. Raises
-    ValueError where the published weights are others, and DownloadError where they cannot be had.
-    """
-    for place in map(Path, places):
-        if place.exists() and checkpoint_hash(place) == sha256:
-            return place
-    found = find_checkpoint("", weights, offline=offline)
-    if found.sha256 != sha256:
-        raise ValueError(
-            f"{weights.encoder} with the hash {sha256} is not on this machine: the published "
-            f"weights in {found.path} have {found.sha256}; give the path of those it was made with"
-        )
-    return found.path

@@ -3,55 +3,48 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import isfinite
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ground.text import one_line
-from pipeline.explaining import SAMPLE_RATE, explain_clip, frames_of
-from pipeline.model import LoadedMachine, Model, load_model
-from pipeline.new_vectors import Part, Rows, clip_vectors, parts_of_model, stream_vectors
-from pipeline.new_vectors import window_vectors as vectors_of_windows
+from pipeline.explaining import (
+    SAMPLE_RATE,
+    MachineProfile,
+    Sound,
+    file_rate_of,
+    frames_of,
+    listen_to,
+)
+from pipeline.model import Model, read_model
+from pipeline.new_vectors import (
+    EncodedWindow,
+    Part,
+    Rows,
+    clip_vectors,
+    parts_of_model,
+    stream_vectors,
+    window_vectors,
+)
+from pipeline.rating import Checked, Judge
+from pipeline.screen import progress
+from pipeline.windowing import Windows
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from detect.out_of_fold import OutOfFold
     from detect.reasons import Reason
-    from detect.thresholds import Threshold
+    from embed.recordings.dataset import DataSet
     from embed.recordings.streams import RawFormat
 
-HOP_OF_WINDOW = 0.5
-"""Hop of windows as a share of their length, where none is given."""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """The verdict on one clip, or on one window of a long recording."""
-
-    key: str
-    machine_type: str
-    machine_id: str
-    verdict: str
-    """normal, suspicious, anomalous, or unknown where there is none."""
-    anomaly_score: float | None = None
-    p_value: float | None = None
-    """Share of the machine's normal clips that are at least as anomalous."""
-    start_s: float | None = None
-    end_s: float | None = None
-    reason: str = ""
-    """Why it is judged so, or why it is not judged."""
-    remarks: tuple[str, ...] = ()
-    """What is odd about the recording, whatever the verdict."""
-    members: Mapping[str, float] = field(default_factory=dict)
-    """Each member's share of the score, where several are fused."""
-
-    @property
-    def machine(self) -> str:
-        return f"{self.machine_type} {self.machine_id}".strip()
+CLIPS_AT_ONCE = 128
+WINDOWS_AT_ONCE = 8
+STREAM_WINDOW_S = 10.0
+MOST_MACHINES_COMPARED = 50
+"""Of a model with more machines, no clip is compared with other machines than its own."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +54,8 @@ class Checks:
     rows: Sequence[Checked]
     false_alarms: Mapping[str, float]
     """The promised share of false alarms, by machine."""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    """The score above which a clip is anomalous, by machine."""
 
     @property
     def expected_false_alarms(self) -> float:
@@ -76,36 +71,50 @@ class Checks:
         return [row for row in self.rows if row.verdict == verdict]
 
 
-def check(
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict that is not normal rests on, for pictures and for listening."""
+
+    row: Checked
+    waveform: np.ndarray
+    """At 16 kHz, as recorded."""
+    frames: np.ndarray
+    profile: MachineProfile
+    reason: Reason
+
+
+def check(path: str | Path, model: str | Path | Checker, **options: object) -> Checks:
+    """Judge recordings by a model; `options` are those of `load_model` and `Checker.check`."""
+    of_check = {name: options.pop(name) for name in OPTIONS_OF_CHECK & options.keys()}
+    checker = model if isinstance(model, Checker) else load_model(model, **options)  # type: ignore[arg-type]
+    return checker.check(path, **of_check)  # type: ignore[arg-type]
+
+
+OPTIONS_OF_CHECK = frozenset({"machine", "window", "hop"})
+
+
+def load_model(
     path: str | Path,
-    model: str | Path | Model,
     *,
-    machine: str = "",
-    window: float | None = None,
-    hop: float | None = None,
     explain: bool = False,
     device: str = "cpu",
     offline: bool = False,
     workers: int = 0,
     trust_classes: bool = False,
-) -> Checks:
-    """Judge recordings: a file, a folder of files, folders by machine, or a manifest.
+) -> Checker:
+    """Open a model, so that it can judge: `load_model("press_hall").check("new.wav")`.
 
-    `machine` is the one that they are of, where neither their folders nor a manifest say so.
-    `window` and `hop`, in seconds, cut long recordings. `explain` says why for every clip that is
-    not normal. Raises ValueError or OSError where nothing
-    can be judged; a clip that cannot be judged is a row of its own with the reason.
+    `explain` says why for every clip that is not normal. Raises FileNotFoundError where there is
+    no model, and ValueError for one that cannot be used.
     """
-    checker = Checker(
-        model if isinstance(model, Model) else load_model(model),
+    return Checker(
+        read_model(path),
         device=device,
         offline=offline,
+        workers=workers,
         trust_classes=trust_classes,
         explains=explain,
     )
-    if window is None:
-        return checker.clips(path, machine=machine, workers=workers)
-    return checker.windows(path, window, hop or window * HOP_OF_WINDOW, machine=machine)
 
 
 @dataclass(frozen=True)
@@ -115,10 +124,15 @@ class Checker:
     model: Model
     device: str = "cpu"
     offline: bool = False
+    workers: int = 0
     trust_classes: bool = False
     explains: bool = False
     """Whether the rows of clips that are not normal say why."""
-    _machines: dict[str, Judge] = field(default_factory=dict, compare=False, repr=False)
+    quiet: bool = True
+    """Whether no progress is shown."""
+    on_evidence: Callable[[Evidence], None] | None = None
+    """Hears of each clip that is explained."""
+    _machines: dict[tuple[str, str], Judge] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def parts(self) -> list[Part]:
@@ -130,116 +144,200 @@ class Checker:
             trust_classes=self.trust_classes,
         )
 
-    def judge_of(self, machine: tuple[str, str]) -> Judge:
-        """Return what judges a machine; ValueError where the model does not know it."""
-        name = " ".join(machine).strip()
-        if name not in self._machines:
-            found = self.model.find(name)
-            loaded = self.model.load(self.model.names[found], trust_classes=self.trust_classes)
-            self._machines[name] = Judge(self.model, loaded, *found)
-        return self._machines[name]
+    def check(
+        self,
+        path: str | Path,
+        *,
+        machine: str = "",
+        window: float | None = None,
+        hop: float | None = None,
+    ) -> Checks:
+        """Judge recordings: a file, a folder of files, folders by machine, or a manifest.
 
-    def clips(self, path: str | Path, *, machine: str = "", workers: int = 0) -> Checks:
-        """Judge whole clips."""
+        `machine` is the one that they are of, where neither their folders nor a manifest say so.
+        `window` and `hop`, in seconds, cut long recordings, as the model's own do where it was
+        learned from windows. Raises ValueError or OSError where nothing can be judged; a clip that
+        cannot be judged is a row of its own with the reason.
+        """
         from embed.recordings.new_clips import find_new_clips
 
         dataset = find_new_clips(path, list(self.model.names))
         machine_of, rows = self._machines_of(dataset, machine)
-        rows += [
-            Checked(skipped.key, "", "", "unknown", reason=skipped.reason)
-            for skipped in dataset.skipped
-        ]
-        known = replace(dataset, clips=tuple(c for c in dataset.clips if c.key in machine_of))
-        problems: dict[str, str] = {}
-        vectors = clip_vectors(self.parts, known, on_bad_clip=problems.__setitem__, workers=workers)
-        by_machine: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for key, own in machine_of.items():
-            by_machine[own].append(key)
-        for own, keys in by_machine.items():
-            judge = self.judge_of(own)
-            usable = [key for key in keys if key in vectors]
-            for row in judge.rows(usable, [vectors[key] for key in usable]):
-                rows.append(self._described(judge, row, dataset.path(row.key), vectors[row.key]))
-            rows += [
-                Checked(key, *own, "unknown", reason=problems.get(key, "no vector"))
-                for key in keys
-                if key not in vectors
-            ]
+        for own in dict.fromkeys(machine_of.values()):
+            self.judge_of(own)
+        windows = self.windows_by(window, hop)
+        if windows is None:
+            rows += self._clips(dataset, machine_of)
+        else:
+            rows += self._long_recordings(dataset, machine_of, windows)
+        rows += [Checked(s.key, "", "", "unknown", reason=s.reason) for s in dataset.skipped]
         order = {clip.key: number for number, clip in enumerate(dataset.clips)}
         rows.sort(key=lambda row: order.get(row.key, len(order)))
-        return Checks(rows, {j.name: j.false_alarms for j in self._machines.values() if j.decides})
+        thresholds = {j.name: j.threshold for j in self._machines.values()}
+        return Checks(
+            rows,
+            {name: each.false_alarm_rate for name, each in thresholds.items() if each},
+            {name: each.value for name, each in thresholds.items() if each},
+        )
 
-    def _described(self, judge: Judge, row: Checked, path: Path, vectors: Rows) -> Checked:
-        """Add what is odd about the recording and, for one that is not normal, the reason."""
-        profile = judge.loaded.profile
-        if profile is None:
-            return row
-        from embed.recording_facts import recording_facts, recording_remarks
-        from embed.recordings.audio import ClipError, Need, load_for
-        from embed.recordings.preprocessing import Preprocessing
+    def windows_by(self, window: float | None, hop: float | None) -> Windows | None:
+        """Choose how recordings are cut: as asked for, or else as the model's were."""
+        if window is None:
+            window = self.model.settings.get("window")
+            hop = hop or self.model.settings.get("hop")
+        return Windows.of(window, hop)
 
-        (recording,) = load_for(path, [Need(SAMPLE_RATE, 1)], Preprocessing())
-        if isinstance(recording, ClipError):
-            return row
-        waveform = recording.waveform
-        remarks = recording_remarks(profile.ranges, recording_facts(waveform, SAMPLE_RATE))
-        row = replace(row, remarks=tuple(remarks))
-        return self.explained(judge, row, waveform, vectors)
+    def judge_of(self, machine: tuple[str, str]) -> Judge:
+        """Return what judges a machine of the model."""
+        if machine not in self._machines:
+            loaded = self.model.load(
+                self.model.names[machine], trust_classes=self.trust_classes, offline=self.offline
+            )
+            self._machines[machine] = Judge(self.model, loaded, *machine)
+        return self._machines[machine]
 
-    def explained(self, judge: Judge, row: Checked, waveform: np.ndarray, vectors: Rows) -> Checked:
-        """Say why a clip is not normal, if this is asked for and the model knows its normals."""
-        profile = judge.loaded.profile
-        if not self.explains or profile is None or row.verdict not in ("suspicious", "anomalous"):
-            return row
-        reason = judge.reason(frames_of(waveform), row, vectors)
-        nearest = f"; nearest normal clip {reason.nearest}" if reason.nearest else ""
-        return replace(row, reason=reason.finding + nearest)
+    def _clips(
+        self, dataset: DataSet, machine_of: Mapping[str, tuple[str, str]]
+    ) -> Iterator[Checked]:
+        """Judge whole clips, some at a time."""
+        keys = iter(machine_of)
+        with progress("check", len(machine_of), "clips", quiet=self.quiet) as advance:
+            while part := list(islice(keys, CLIPS_AT_ONCE)):
+                files = {key: dataset.path(key) for key in part}
+                by_machine: dict[tuple[str, str], list[str]] = defaultdict(list)
+                for key in part:
+                    by_machine[machine_of[key]].append(key)
+                for row in self._judged_clips(files, by_machine):
+                    advance()
+                    yield row
 
-    def windows(
-        self, path: str | Path, window_s: float, hop_s: float, *, machine: str = ""
-    ) -> Checks:
-        """Judge the windows of long recordings, in constant memory but for their verdicts."""
-        from embed.recordings.new_clips import find_new_clips
+    def _judged_clips(
+        self, files: Mapping[str, Path], by_machine: Mapping[tuple[str, str], Sequence[str]]
+    ) -> Iterator[Checked]:
+        problems: dict[str, str] = {}
+        vectors = clip_vectors(
+            self.parts, files, on_bad_clip=problems.__setitem__, workers=self.workers
+        )
+        channel = self.parts[0].preprocessing.channel
+        for machine, keys in by_machine.items():
+            judge = self.judge_of(machine)
+            usable = [key for key in keys if key in vectors]
+            for row in judge.rows(usable, [vectors[key] for key in usable]):
+                key = row.key
+                sound = listen_to(files[key], channel) if judge.loaded.profile else None
+                missing = [f"not all members rate it: {problems[key]}"] if key in problems else []
+                yield self._described(judge, row, sound, vectors[key], missing)
+            for key in keys:
+                if key not in vectors:
+                    reason = problems.get(key, "no encoder gives a vector of it")
+                    yield Checked(key, *machine, "unknown", reason=reason)
 
-        dataset = find_new_clips(path, list(self.model.names))
-        machine_of, rows = self._machines_of(dataset, machine)
-        for clip in dataset.clips:
-            if clip.key not in machine_of:
-                continue
-            judge = self.judge_of(machine_of[clip.key])
-            stream = vectors_of_windows(self.parts, dataset.path(clip.key), window_s, hop_s)
-            rows += self._judged(judge, clip.key, stream)
-        return Checks(rows, {j.name: j.false_alarms for j in self._machines.values() if j.decides})
+    def _long_recordings(
+        self, dataset: DataSet, machine_of: Mapping[str, tuple[str, str]], windows: Windows
+    ) -> Iterator[Checked]:
+        """Judge the windows of recordings, in constant memory but for their verdicts."""
+        from embed.recordings.audio import ClipError, seconds_of
+
+        for key, machine in machine_of.items():
+            path = dataset.path(key)
+            total = max(1, round((seconds_of(path) - windows.length_s) / windows.hop_s) + 1)
+            stream = window_vectors(self.parts, path, windows.length_s, windows.hop_s)
+            try:
+                rate = file_rate_of(path)
+            except (OSError, ClipError):
+                rate = 0
+            with progress(f"check {key}", total, "windows", quiet=self.quiet) as advance:
+                for row in self._judged(self.judge_of(machine), key, stream, rate, WINDOWS_AT_ONCE):
+                    advance()
+                    yield row
 
     def stream(
         self,
         file: BinaryIO,
-        raw: RawFormat | None,
-        window_s: float,
-        hop_s: float,
+        raw: RawFormat | None = None,
         *,
         machine: str = "",
+        window: float | None = None,
+        hop: float | None = None,
     ) -> Iterator[Checked]:
-        """Judge each window of a stream as soon as it has come."""
+        """Judge each window of a stream as soon as it has come; windows of 10 s by default.
+
+        What is wrong with the stream is the last row.
+        """
         judge = self.judge_of(self._only_machine(machine))
-        yield from self._judged(judge, "-", stream_vectors(self.parts, file, raw, window_s, hop_s))
+        windows = self.windows_by(window, hop) or Windows.of(STREAM_WINDOW_S, hop)
+        if windows is None:
+            raise TypeError("a stream is cut into windows")
+        stream = stream_vectors(self.parts, file, raw, windows.length_s, windows.hop_s)
+        yield from self._judged(judge, "-", stream, raw.sample_rate if raw else 0, 1)
 
     def _judged(
-        self, judge: Judge, key: str, stream: Iterator[tuple[Any, Rows]]
+        self,
+        judge: Judge,
+        key: str,
+        stream: Iterator[EncodedWindow],
+        file_rate: int,
+        at_once: int,
     ) -> Iterator[Checked]:
-        """Judge windows one by one; what is wrong with the recording is the last row."""
-        try:
-            for window, vectors in stream:
-                (row,) = judge.rows([key], [vectors])
-                row = self.explained(judge, row, window.waveform, vectors)
-                yield replace(row, start_s=window.start_s, end_s=window.end_s)
-        except (OSError, ValueError) as error:
-            yield Checked(
-                key, judge.machine_type, judge.machine_id, "unknown", reason=one_line(error)
-            )
+        """Judge windows, some at a time; what is wrong with the recording is the last row."""
+        is_over, problem = False, ""
+        while not is_over:
+            windows: list[EncodedWindow] = []
+            try:
+                for window in islice(stream, at_once):
+                    windows.append(window)
+                is_over = len(windows) < at_once
+            except (OSError, ValueError) as error:
+                is_over, problem = True, one_line(error)
+            rows = judge.rows([key] * len(windows), [window.rows for window in windows])
+            for window, row in zip(windows, rows, strict=True):
+                timed = replace(row, start_s=window.start_s, end_s=window.end_s)
+                yield self._described(judge, timed, _sound_of(window, file_rate), window.rows)
+        if problem:
+            yield Checked(key, judge.machine_type, judge.machine_id, "unknown", reason=problem)
+
+    def _described(
+        self,
+        judge: Judge,
+        row: Checked,
+        sound: Sound | None,
+        vectors: Rows,
+        remarks: Sequence[str] = (),
+    ) -> Checked:
+        """Add what is odd about the recording and, for one that is not normal, the reason."""
+        profile = judge.loaded.profile
+        if row.verdict == "anomalous":
+            remarks = [*remarks, *self._better_machine(judge, vectors)]
+        if profile is None or sound is None:
+            return replace(row, remarks=tuple(remarks))
+        from embed.recording_facts import recording_facts, recording_remarks
+
+        file_rate = sound.file_rate or profile.ranges.sample_rates[0]
+        facts = recording_facts(sound.waveform, SAMPLE_RATE, file_rate)
+        row = replace(row, remarks=(*remarks, *recording_remarks(profile.ranges, facts)))
+        if not self.explains or row.verdict not in ("suspicious", "anomalous"):
+            return row
+        frames = frames_of(sound.waveform)
+        reason = judge.reason(frames, row, vectors)
+        nearest = f"; nearest normal clip {reason.nearest}" if reason.nearest else ""
+        row = replace(row, reason=reason.finding + nearest)
+        if self.on_evidence is not None:
+            self.on_evidence(Evidence(row, sound.waveform, frames, profile, reason))
+        return row
+
+    def _better_machine(self, judge: Judge, vectors: Rows) -> list[str]:
+        """Remark that a clip fits another machine of the model clearly better than its own."""
+        from detect.wrong_machine import better_machine
+
+        if not 2 <= len(self.model.names) <= MOST_MACHINES_COMPARED:
+            return []
+        judges = [self.judge_of(machine) for machine in self.model.names]
+        z = {each.name: each.z(vectors) for each in judges if len(each.calibration_scores)}
+        better = better_machine(z, judge.name) if judge.name in z else None
+        return [f"it sounds like {better}: is it of another machine?"] if better else []
 
     def _machines_of(
-        self, dataset: Any, machine: str
+        self, dataset: DataSet, machine: str
     ) -> tuple[dict[str, tuple[str, str]], list[Checked]]:
         """Tell which machine each clip is of; a clip of an unknown one is a row with the reason."""
         given = self.model.find(machine) if machine else None
@@ -249,14 +347,14 @@ class Checker:
             try:
                 if given:
                     machine_of[clip.key] = given
+                elif clip.machine in self.model.names:
+                    machine_of[clip.key] = clip.machine
                 elif clip.machine == ("", ""):
                     machine_of[clip.key] = self._only_machine("")
                 else:
                     machine_of[clip.key] = self.model.find(" ".join(clip.machine).strip())
             except ValueError as error:
-                machine_type, machine_id = clip.machine
-                reason = one_line(error)
-                rows.append(Checked(clip.key, machine_type, machine_id, "unknown", reason=reason))
+                rows.append(Checked(clip.key, *clip.machine, "unknown", reason=one_line(error)))
         if rows and not machine_of:
             raise ValueError(rows[0].reason)
         return machine_of, rows
@@ -273,187 +371,11 @@ class Checker:
         return next(iter(self.model.names))
 
 
-@dataclass(frozen=True)
-class Rated:
-    """Anomaly scores of clips, and what calibrates them."""
+def _sound_of(window: EncodedWindow, file_rate: int) -> Sound:
+    """Return a window at the sample rate of the profiles."""
+    import numpy as np
 
-    scores: np.ndarray
-    """(n_clips,); NaN for a clip without any vector."""
-    calibration: OutOfFold | None
-    members: Sequence[str] = ()
-    z: np.ndarray | None = None
-    """The members' z-scores `(n_members, n_clips)`, where several are fused."""
+    from embed.recordings.sound import resampled
 
-    @property
-    def z_by_name(self) -> list[dict[str, float]]:
-        """The z-scores of each clip by the name of the member, without members that lack one."""
-        if self.z is None:
-            return [{} for _ in self.scores]
-        return [
-            {
-                name: float(value)
-                for name, value in zip(self.members, column, strict=True)
-                if isfinite(value)
-            }
-            for column in self.z.T
-        ]
-
-
-@dataclass(frozen=True)
-class Judge:
-    """One machine of a model: rates vectors and decides."""
-
-    model: Model
-    loaded: LoadedMachine
-    machine_type: str
-    machine_id: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.machine_type} {self.machine_id}".strip()
-
-    @property
-    def decides(self) -> bool:
-        """Whether there is a threshold."""
-        return self._threshold[0] is not None
-
-    @property
-    def false_alarms(self) -> float:
-        """The promised share of false alarms."""
-        threshold = self._threshold[0]
-        return threshold.false_alarm_rate if threshold else 0.0
-
-    @cached_property
-    def _calibration(self) -> OutOfFold | None:
-        """Scores of the training clips by models that have not seen them."""
-        return self.rate([]).calibration
-
-    @property
-    def n_calibration(self) -> int:
-        """Out-of-fold scores that the threshold comes from."""
-        calibration = self._calibration
-        return 0 if calibration is None else len(calibration.of_machine(self.machine_id))
-
-    @cached_property
-    def _threshold(self) -> tuple[Threshold | None, str]:
-        """The threshold, or the reason why there is none."""
-        from detect.thresholds import threshold_of
-
-        settings = self.model.settings
-        if self._calibration is None:
-            return None, "the model has no out-of-fold scores, so there are no verdicts"
-        if settings.get("false_alarms") == "none":
-            return None, "the model was made without thresholds"
-        try:
-            return threshold_of(
-                self._calibration.of_machine(self.machine_id),
-                settings.get("false_alarms", "auto"),
-                settings.get("confidence"),
-                settings.get("threshold", "conformal"),
-            ), ""
-        except ValueError as error:
-            return None, one_line(error)
-
-    def rows(self, keys: Sequence[str], vectors: Sequence[Rows]) -> list[Checked]:
-        """Judge clips by their vectors, one row each."""
-        if not keys:
-            return []
-        from detect.thresholds import decide
-
-        machine = self.machine_type, self.machine_id
-        try:
-            rated = self.rate(vectors)
-        except (ValueError, OSError) as error:
-            return [Checked(key, *machine, "unknown", reason=one_line(error)) for key in keys]
-        threshold, why_not = self._threshold
-        if threshold is None or self._calibration is None:
-            return [
-                Checked(key, *machine, "unknown", float(score), reason=why_not, members=members)
-                for key, score, members in zip(keys, rated.scores, rated.z_by_name, strict=True)
-            ]
-        normal = self._calibration.of_machine(self.machine_id)
-        decisions = decide(rated.scores, normal, threshold)
-        return [
-            Checked(key, *machine, verdict, float(score), float(p_value), members=members)
-            for key, score, p_value, verdict, members in zip(
-                keys,
-                rated.scores,
-                decisions.p_values,
-                decisions.verdicts,
-                rated.z_by_name,
-                strict=True,
-            )
-        ]
-
-    def has_learned(self, vectors: Rows) -> bool:
-        """Tell whether a clip with exactly these vectors was among the training clips."""
-        profile = self.loaded.profile
-        if profile is None or profile.vectors is None or 0 not in vectors:
-            return False
-        return bool((profile.vectors == vectors[0]).all(axis=1).any())
-
-    def reason(self, frames: np.ndarray, row: Checked, vectors: Rows) -> Reason:
-        """Find the bands and seconds that make a clip's score; ValueError without a profile."""
-        if self.loaded.profile is None:
-            raise ValueError(f"the model has no profile of {self.name}; learn it again")
-        numbers = {member.name: number for number, member in enumerate(self.model.members)}
-        return explain_clip(
-            self.loaded.profile, frames, self.loaded.members, vectors, row.members, numbers
-        )
-
-    def rate(self, vectors: Sequence[Rows]) -> Rated:
-        """Rate clips as the run rated them; a clip that lacks a vector of a member is NaN there."""
-        import numpy as np
-
-        from detect.fusion import MemberScores, fuse
-
-        rated = [(each, self.scores_of(each, vectors)) for each in self.loaded.members]
-        if len(rated) == 1:
-            ((member, scores),) = rated
-            return Rated(scores, member.calibration)
-        keys = tuple(str(number) for number in range(len(vectors)))
-        fused = fuse(
-            [
-                MemberScores(
-                    member.member.name,
-                    member.calibration.keys,
-                    member.calibration.scores,
-                    keys,
-                    scores,
-                )
-                for member, scores in rated
-                if member.calibration is not None
-            ],
-            self.model.rule,  # type: ignore[arg-type]
-        )
-        first = rated[0][0].calibration
-        ids = {} if first is None else dict(zip(first.keys, first.machine_ids, strict=True))
-        calibration = first and replace(
-            first,
-            keys=fused.train_keys,
-            machine_ids=tuple(ids[key] for key in fused.train_keys),
-            scores=fused.out_of_fold,
-        )
-        return Rated(np.asarray(fused.scores), calibration, fused.members, fused.z)
-
-    def scores_of(self, member: Any, vectors: Sequence[Rows]) -> np.ndarray:
-        """Rate clips by one member; NaN for a clip that lacks its vector."""
-        import numpy as np
-
-        from detect import facts_of
-        from detect.detector import anomaly_scores
-        from detect.fitting import read_for
-
-        number = list(self.model.members).index(member.member)
-        scores = np.full(len(vectors), np.nan)
-        have = [i for i, rows in enumerate(vectors) if number in rows]
-        if have:
-            X = read_for(
-                member.member.detector,
-                [str(i) for i in have],
-                lambda keys: np.stack([vectors[int(key)][number] for key in keys]),
-            )
-            ids = [self.machine_id] * len(have)
-            needs_ids = facts_of(member.member.detector).needs_ids
-            scores[have] = anomaly_scores(member.detector, X, ids if needs_ids else None)
-        return scores
+    blocks = resampled(iter([window.waveform]), window.sample_rate, SAMPLE_RATE)
+    return Sound(np.concatenate([*blocks]), file_rate)

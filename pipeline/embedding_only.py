@@ -44,6 +44,7 @@ def embed_only(settings: EmbedSettings) -> Embedded:
 
 
 def _pairs(settings: EmbedSettings) -> list[Pair]:
+    """List the encoders and poolings that go together; UsageError if none do."""
     check_embedding(settings)
     pairs: list[Pair] = []
     reasons = []

@@ -78,15 +78,42 @@ class MachineProfile:
         )
 
 
+@dataclass(frozen=True)
+class Sound:
+    """A clip as it was recorded, for profiles and reasons: before any normalisation."""
+
+    waveform: np.ndarray
+    """At 16 kHz."""
+    file_rate: int
+    """Sample rate of its file in Hz."""
+
+
+def listen_to(path: Path, channel: int | str) -> Sound | None:
+    """Read a recording as it is; None for one that cannot be read, which its encoder says."""
+    from embed.recordings.audio import ClipError, Preprocessing, load_recording
+
+    try:
+        as_recorded = Preprocessing(channel=channel)  # type: ignore[arg-type]
+        recording = load_recording(path, SAMPLE_RATE, 1, as_recorded)
+        return Sound(recording.waveform, file_rate_of(path))
+    except ClipError:
+        return None
+
+
+def file_rate_of(path: Path) -> int:
+    """Read the sample rate of a recording, in Hz, from its header; ClipError where it has none."""
+    from embed.recordings.decoding import opened
+
+    with path.open("rb") as file, opened(file, path.name) as sound:
+        return sound.sample_rate
+
+
 def learn_profile(
-    waveforms: Iterable[tuple[np.ndarray, int]],
+    sounds: Iterable[Sound],
     keys: Sequence[str] = (),
     vectors: np.ndarray | None = None,
 ) -> MachineProfile | None:
-    """Learn what recordings sound like, one at a time; None where there is none.
-
-    `waveforms` are pairs of samples at 16 kHz and the sample rate of the file in Hz.
-    """
+    """Learn what recordings sound like, one at a time; None where there is none."""
     from detect.profile import ProfileLearner
     from embed.feature_bands import mel_bands
     from embed.recording_facts import FactRanges, recording_facts
@@ -94,9 +121,9 @@ def learn_profile(
     edges = mel_bands()
     learner = ProfileLearner(edges[:-1], edges[1:], _log_mel().hop_length / SAMPLE_RATE)
     ranges: FactRanges | None = None
-    for waveform, file_rate in waveforms:
-        learner.update(frames_of(waveform))
-        facts = recording_facts(waveform, SAMPLE_RATE, file_rate)
+    for sound in sounds:
+        learner.update(frames_of(sound.waveform))
+        facts = recording_facts(sound.waveform, SAMPLE_RATE, sound.file_rate)
         ranges = FactRanges.of([facts]) if ranges is None else ranges | facts
     if ranges is None:
         return None
@@ -123,12 +150,10 @@ def explain_clip(
     members: Sequence[LoadedMember],
     vectors: Rows,
     z: Mapping[str, float],
-    numbers: Mapping[str, int],
 ) -> Reason:
     """Find the bands and seconds that deviate most, where the detectors look.
 
-    `vectors` are the clip's by the number of the member, `numbers` the number of each member by
-    its name, `z` the members' z-scores.
+    `vectors` are the clip's by the number of the member, `z` the members' z-scores by name.
     """
     from detect.contributions import member_shares
     from detect.reasons import explain
@@ -137,7 +162,7 @@ def explain_clip(
     return explain(
         frames,
         profile.sounds,
-        weights=_weights(profile, members, vectors, shares, numbers),
+        weights=_weights(profile, members, vectors, shares),
         shares=shares,
         nearest=_nearest(profile, vectors),
     )
@@ -148,7 +173,6 @@ def _weights(
     members: Sequence[LoadedMember],
     vectors: Rows,
     shares: Mapping[str, float],
-    numbers: Mapping[str, int],
 ) -> np.ndarray | None:
     """Spread the members' scores over the bands; None where no member's numbers are bands."""
     from detect.contributions import MemberContributions, band_weights, contributions
@@ -159,7 +183,7 @@ def _weights(
     for member in members:
         rebuild = member.member.configuration.get("rebuild", {})
         scaler = getattr(member.detector, "scaler", None)
-        row = vectors.get(numbers[member.member.name])
+        row = vectors.get(member.number)
         if row is None or row.ndim != 1 or scaler is None or not rebuild:
             continue
         bands = feature_bands(

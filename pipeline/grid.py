@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ground.files import sha256_of, write_whole
 from pipeline.exits import version_here
-from pipeline.model import load_model
+from pipeline.model import read_model
 from pipeline.outcome import Outcome
 from pipeline.parts import encoder_of, pooling_of
 from pipeline.plan import Combination, Member
@@ -107,7 +107,7 @@ def read_outcome(combination: Combination, folder: Path) -> Outcome | None:
     try:
         rows, remarks = read_results(folder / "results.json")
         tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))["settings"]
-        model = load_model(folder / "model")
+        model = read_model(folder / "model")
         hashes = model.facts["files"].items()
         is_whole = all(sha256_of(model.path / name) == sha256 for name, sha256 in hashes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -176,6 +176,7 @@ def _work(
     weights: Mapping[str, str],
     tested_only: bool,
 ) -> _Work:
+    """Prepare a member: its vectors, its machines, and its detector with all options."""
     from detect.fitting import DetectorChoice, units
 
     source, name = sources[member.source], member.detector.name

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ground.text import one_line
-from pipeline.clips import table_of, training_only
 from pipeline.exits import UsageError
-from pipeline.explaining import CLIPS_PER_PROFILE, SAMPLE_RATE, MachineProfile, learn_profile
+from pipeline.explaining import CLIPS_PER_PROFILE, MachineProfile, learn_profile
 from pipeline.fusing import Fused, fuse_members
 from pipeline.journal import Journal
 from pipeline.judging import MemberFits, judge
-from pipeline.model import Model, load_model, save_model
+from pipeline.model import Model, read_model
+from pipeline.model_writing import MachineNotes, Unit, save_model
 from pipeline.parts import weights_for_detectors
 from pipeline.plan import Combination, combinations_of
 from pipeline.screen import progress, relay_rooms
-from pipeline.settings import LearnSettings, given_from_python, settings_of
-from pipeline.sources import Pair, Source, embed_all, find_dataset
-from pipeline.windowing import embed_windows
+from pipeline.settings import LearnSettings, given_from_python, refuse_classes, settings_of
+from pipeline.training_recordings import TrainingRecordings, find_training_recordings
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from detect.fitting import ClipTable
-    from embed.recordings.dataset import DataSet
+LISTED = 20
+"""Clips worth a listen that are named per machine."""
 
 
 @dataclass(frozen=True)
@@ -46,265 +41,187 @@ def learn(recordings: str | Path, model: str | Path = "model", **flags: Any) -> 
     Raises ValueError and OSError with one-line messages, as the command prints them.
     """
     given = given_from_python(**flags, data=recordings)
-    settings = settings_of(LearnSettings, {**given, "model": Path(model)})
-    return learn_model(settings)
+    return learn_model(settings_of(LearnSettings, {**given, "model": Path(model)}))
 
 
 def learn_model(settings: LearnSettings) -> Learned:
     """Embed the normal recordings, fit, hold out, save."""
     relay_rooms(quiet=settings.quiet)
-    roots = [settings.data]
-    if settings.add:
-        earlier = load_model(settings.model)
-        roots = [*earlier.facts["data"], settings.data]
+    roots = [_absolute(settings.data)]
+    earlier = read_model(settings.model) if settings.add else None
+    if earlier is not None:
+        roots = list(dict.fromkeys([*earlier.facts["data"], *roots]))
         settings = _settings_of(earlier, settings)
     combination = _one_combination(settings)
     journal = Journal()
     pairs = [member.source for member in combination.members]
-    datasets, table, sources = _all_vectors(settings, roots, pairs, journal)
+    recordings = find_training_recordings(settings, roots, pairs, journal)
     weights, unusable = weights_for_detectors(
         settings, [member.detector for member in combination.members]
     )
     if unusable:
         raise ValueError("; ".join(unusable.values()))
-    ((_, judged),) = judge(
-        settings, table, sources, [combination], weights, unusable, journal, tested_only=False
+    ((_, fits),) = judge(
+        settings,
+        recordings.table,
+        recordings.sources,
+        [combination],
+        weights,
+        unusable,
+        journal,
+        tested_only=False,
     )
-    if isinstance(judged, str):
-        raise ValueError(judged)
-    machines = fuse_members(judged, combination.rule)
+    if isinstance(fits, str):
+        raise ValueError(fits)
+    machines = fuse_members(fits, combination.rule)
     failed = [machine.reason for machine in machines if machine.reason]
     if all(machine.scores is None for machine in machines):
         raise ValueError("; ".join(failed) or "there is no machine to learn")
-    model = save_model(
-        settings.model,
-        combination,
-        judged,
-        machines,
-        facts_of=facts_of_machines(combination, datasets, judged, machines),
-        profiles=_profiles(settings, datasets, judged, machines),
-        data=[str(dataset.root) for dataset in datasets],
-        keep_history=True,
-    )
+    notes = _notes(combination, recordings, fits, machines, earlier)
+    model = save_model(settings.model, combination, fits, machines, notes=notes, data=roots)
     return Learned(model, journal.left_out, failed)
 
 
+def _absolute(data: str) -> str:
+    """Return an absolute path for one that is there; other names of data stay as they are."""
+    return str(Path(data).absolute()) if Path(data).exists() else data
+
+
 def _settings_of(model: Model, settings: LearnSettings) -> LearnSettings:
-    """Take over how a model was learned, with the folder and the output flags of now."""
-    own = {"data", "model", "add", "recalibrate", "quiet", "json", "workers", "device", "cache_dir"}
+    """Take over how a model was learned, with the folders and the output flags of now.
+
+    Classes that the model names are refused unless the command line trusts them.
+    """
+    own = {"data", "model", "add", "recalibrate", "out", "quiet", "json", "scores", "trust_classes"}
+    own |= {"workers", "device", "batch_size", "cache_dir", "offline"}
+    now = {f.name: getattr(settings, f.name) for f in fields(settings)}
+    if not settings.trust_classes:
+        refuse_classes(model.settings, str(model.path))
     earlier = {
-        f.name: model.settings[f.name]
-        for f in fields(LearnSettings)
-        if f.name in model.settings and f.name not in own
+        name: value for name, value in model.settings.items() if name in now and name not in own
     }
-    return replace(settings, **earlier)
+    return settings_of(LearnSettings, {**now, **earlier})
 
 
 def _one_combination(settings: LearnSettings) -> Combination:
+    from detect import facts_of
+
     combinations, refused = combinations_of(settings)
     if len(combinations) + len(refused) > 1:
         raise UsageError(
             f"learn makes one model, and these flags name {len(combinations) + len(refused)}; "
             "name one encoder, pooling and detector, or one --system"
         )
-    return combinations[0]
-
-
-def _all_vectors(
-    settings: LearnSettings, roots: Sequence[str], pairs: Sequence[Pair], journal: Journal
-) -> tuple[list[DataSet], ClipTable, dict[Pair, Source]]:
-    """Find the training recordings of all roots, and compute or read their vectors.
-
-    Keys of the second root and further ones begin with the root, so that they stay apart.
-    """
-    datasets, tables, all_sources = [], [], []
-    for root in roots:
-        dataset = find_dataset(replace(settings, data=root))
-        for skipped in dataset.skipped:
-            journal.leave_out(skipped.key, skipped.reason)
-        dataset = training_only(dataset)
-        table, sources = _vectors(settings, dataset, pairs, journal)
-        datasets.append(dataset)
-        tables.append(table)
-        all_sources.append(sources)
-    if len(roots) == 1:
-        return datasets, tables[0], all_sources[0]
-    prefixes = ["", *(f"{dataset.root}/" for dataset in datasets[1:])]
-    columns = {
-        f.name: tuple(value for table in tables for value in getattr(table, f.name))
-        for f in fields(tables[0])
-    }
-    columns["key"] = tuple(
-        prefix + key for prefix, table in zip(prefixes, tables, strict=True) for key in table.key
-    )
-    return datasets, replace(tables[0], **columns), _together(prefixes, all_sources)
-
-
-def _together(
-    prefixes: Sequence[str], all_sources: Sequence[Mapping[Pair, Source]]
-) -> dict[Pair, Source]:
-    """Read the vectors of several roots as one source each, by the prefix of the key."""
-    return {
-        pair: replace(
-            source,
-            read=partial(
-                _read_by_prefix,
-                [(prefix, own[pair]) for prefix, own in zip(prefixes, all_sources, strict=True)],
-            ),
-            keys=frozenset(
-                prefix + key
-                for prefix, own in zip(prefixes, all_sources, strict=True)
-                for key in own[pair].keys
-            ),
+    (combination,) = combinations
+    per_type = [facts_of(member.detector.name).needs_ids for member in combination.members]
+    if any(per_type) and not all(per_type) and combination.fit_per != "type":
+        raise UsageError(
+            "some members are fitted per machine type and some per ID; add --fit-per type"
         )
-        for pair, source in all_sources[0].items()
-    }
+    return combination
 
 
-def _read_by_prefix(sources: Sequence[tuple[str, Source]], keys: Sequence[str]) -> np.ndarray:
-    import numpy as np
-
-    def read(key: str) -> np.ndarray:
-        prefix, source = next(
-            (prefix, source) for prefix, source in reversed(sources) if key.startswith(prefix)
-        )
-        row: np.ndarray = source.read([key.removeprefix(prefix)])[0]
-        return row
-
-    return np.stack([read(key) for key in keys])
-
-
-def _vectors(
-    settings: LearnSettings, dataset: DataSet, pairs: Sequence[Pair], journal: Journal
-) -> tuple[ClipTable, dict[Pair, Source]]:
-    """Compute the vectors of the recordings, or of their windows."""
-    if settings.window is not None:
-        return embed_windows(settings, dataset, pairs, journal)
-    sources, unusable = embed_all(settings, dataset, pairs, journal)
-    if unusable:
-        raise ValueError("; ".join(dict.fromkeys(unusable.values())))
-    return table_of(dataset), sources
-
-
-def facts_of_machines(
+def _notes(
     combination: Combination,
-    datasets: Sequence[DataSet],
+    recordings: TrainingRecordings,
     fits: Sequence[MemberFits],
     machines: Sequence[Fused],
-) -> dict[tuple[str, str], dict[str, Any]]:
-    """Say of each machine what it was learned from, and what its threshold promises."""
-    seconds = _seconds(datasets)
+    earlier: Model | None,
+) -> dict[Unit, MachineNotes]:
+    """Collect, machine by machine, what a person and a later check want to know."""
     found = {}
-    for machine in machines:
-        unit = machine.unit
-        recordings = {
-            group or key for key, group in zip(unit.train_keys, unit.train_groups, strict=True)
-        }
-        outliers = [
-            outlier.key
-            for fit in fits[:1]
-            for outlier in fit.outliers
-            if outlier.machine == unit.name
-        ]
-        found[unit.machine_type, unit.machine_id] = {
-            "recordings": len(recordings),
-            "minutes": sum(seconds.get(name, 0.0) for name in recordings) / 60,
-            "worth_a_listen": outliers,
-            "promise": _promise(combination, machine),
-            "notes": list(machine.notes),
-        }
-    return found
-
-
-def _promise(combination: Combination, machine: Fused) -> str:
-    """Say in a sentence what the threshold of a machine promises, and what more clips would."""
-    from detect.thresholds import clips_needed, threshold_of
-
-    settings = combination.settings
-    if isinstance(machine.calibration, str):
-        return f"no verdicts: {machine.calibration}"
-    n_clips = len(machine.calibration.scores)
-    try:
-        threshold = threshold_of(
-            machine.calibration.scores, settings.false_alarms, settings.confidence
-        )
-    except ValueError as error:
-        return f"no verdicts: {one_line(error)}"
-    rate = threshold.false_alarm_rate
-    further = 0.01 if rate > 0.01 else 0.001
-    sure = f" with confidence {settings.confidence:g}" if settings.confidence else ""
-    more = clips_needed(further, settings.confidence)
-    text = f"at most {100 * rate:.3g} % false alarms{sure} from {n_clips} clips"
-    return f"{text}; {100 * further:g} % needs {more} clips" if more > n_clips else text
-
-
-def _profiles(
-    settings: LearnSettings,
-    datasets: Sequence[DataSet],
-    fits: Sequence[MemberFits],
-    machines: Sequence[Fused],
-) -> dict[tuple[str, str], MachineProfile]:
-    """Learn what each machine's recordings sound like, from some of them where they are many."""
-    paths = _paths(datasets)
-    profiles = {}
-    with progress("listen to", len(machines), "machines", quiet=settings.quiet) as advance:
+    quiet = recordings.settings.quiet
+    with progress("listen to", len(machines), "machines", quiet=quiet) as advance:
         for machine in machines:
             advance()
             if machine.scores is None:
                 continue
-            keys = machine.unit.train_keys
-            some = keys[:: -(-len(keys) // CLIPS_PER_PROFILE)]
-            vectors = fits[0].source.read(some)
-            profile = learn_profile(
-                _waveforms(settings, paths, some), some, vectors if vectors.ndim == 2 else None
+            keys = list(dict.fromkeys(map(recordings.recording_of, machine.unit.train_keys)))
+            facts = {
+                "recordings": len(keys),
+                "minutes": recordings.minutes(keys),
+                "worth_a_listen": _outliers(fits, machine),
+                "promise": promise_of(combination.settings, machine.calibration),
+                "notes": _caveats(recordings, machine, len(keys)),
+                "changed": _changes(machine, len(keys), earlier),
+            }
+            found[machine.unit.machine_type, machine.unit.machine_id] = MachineNotes(
+                facts, recordings.hashes(keys), _profile(recordings, fits[0], machine)
             )
-            if profile is not None:
-                profiles[machine.unit.machine_type, machine.unit.machine_id] = profile
-    return profiles
+    return found
 
 
-def _paths(datasets: Sequence[DataSet]) -> dict[str, Path]:
-    """Find the file of each training recording, under the keys of `_all_vectors`."""
-    prefixes = ["", *(f"{dataset.root}/" for dataset in datasets[1:])]
-    return {
-        prefix + clip.key: dataset.path(clip.key)
-        for prefix, dataset in zip(prefixes, datasets, strict=True)
-        for clip in dataset.clips
-    }
+def _outliers(fits: Sequence[MemberFits], machine: Fused) -> list[str]:
+    """Name the training clips that some member finds unlike the rest, the farthest first."""
+    farthest: dict[str, float] = {}
+    for fit in fits:
+        for outlier in fit.outliers:
+            if outlier.machine == machine.unit.name:
+                farthest[outlier.key] = max(farthest.get(outlier.key, 0.0), outlier.distance)
+    return sorted(farthest, key=lambda key: -farthest[key])[:LISTED]
 
 
-def _waveforms(
-    settings: LearnSettings, paths: Mapping[str, Path], keys: Sequence[str]
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Read clips, or windows by their keys, at the profile's sample rate; skip unreadable ones."""
-    from embed.recordings.audio import ClipError, Need, load_for
-    from embed.recordings.preprocessing import Preprocessing
-    from embed.recordings.windows import windows_of
-
-    plain = Preprocessing()
-    if settings.window is None:
-        for key in keys:
-            (recording,) = load_for(paths[key], [Need(SAMPLE_RATE, 1)], plain)
-            if not isinstance(recording, ClipError):
-                yield recording.waveform, SAMPLE_RATE
-        return
-    starts: dict[str, set[str]] = {}
-    for key in keys:
-        recording_key, _, start = key.rpartition("@")
-        starts.setdefault(recording_key, set()).add(start)
-    for recording_key, wanted in starts.items():
-        hop = settings.hop or settings.window / 2
-        for window in windows_of(paths[recording_key], SAMPLE_RATE, settings.window, hop, plain):
-            if f"{window.start_s:g}" in wanted:
-                yield window.waveform, SAMPLE_RATE
+def _caveats(recordings: TrainingRecordings, machine: Fused, n_recordings: int) -> list[str]:
+    """Say what weakens the promise of a machine."""
+    notes = [*machine.notes]
+    if not isinstance(machine.calibration, str):
+        notes += machine.calibration.notes
+    if recordings.settings.window is not None and n_recordings == 1:
+        notes.append(
+            "there is one recording only, and parts of it were held out: expect more false alarms "
+            "than promised on other days"
+        )
+    return notes
 
 
-def _seconds(datasets: Sequence[DataSet]) -> dict[str, float]:
-    """Return the length of each recording in seconds, by key; of those whose header tells it."""
-    from embed.recordings.audio import seconds_of
+def _changes(machine: Fused, n_recordings: int, earlier: Model | None) -> list[str]:
+    """Say what `learn --add` changed for a machine."""
+    if earlier is None:
+        return []
+    unit = machine.unit.machine_type, machine.unit.machine_id
+    before = [m for m in earlier.machines if (m.machine_type, m.machine_id) == unit]
+    if not before:
+        return ["new in this model"]
+    facts = before[0].facts
+    return [f"{n_recordings} recordings, before {facts['recordings']}; before: {facts['promise']}"]
 
-    return {
-        clip.key: seconds_of(dataset.path(clip.key))
-        for dataset in datasets
-        for clip in dataset.clips
-    }
+
+def promise_of(settings: LearnSettings | Any, calibration: Any) -> str:
+    """Say in a sentence what a threshold from out-of-fold scores promises, and what more would.
+
+    `calibration` is an `OutOfFold`, or the reason why there is none.
+    """
+    from detect.thresholds import clips_needed, least_rate, threshold_of
+
+    if isinstance(calibration, str):
+        return f"no verdicts: {calibration}"
+    n_clips = len(calibration.scores)
+    try:
+        threshold = threshold_of(
+            calibration.scores, settings.false_alarms, settings.confidence, settings.threshold
+        )
+    except ValueError as error:
+        return f"no verdicts: {one_line(error)}"
+    rate = threshold.false_alarm_rate
+    if threshold.rule != "conformal":
+        return f"{100 * rate:.3g} % false alarms by a {threshold.rule} fit, which promises nothing"
+    sure = f" with confidence {settings.confidence:g}" if settings.confidence else ""
+    text = f"at most {100 * rate:.3g} % false alarms{sure} from {n_clips} clips"
+    further = next(each for each in (0.05, 0.01, 0.001, 0.0) if each < rate)
+    if not further or least_rate(n_clips, settings.confidence) <= further:
+        return text
+    return f"{text}; {100 * further:g} % needs {clips_needed(further, settings.confidence)} clips"
+
+
+def _profile(
+    recordings: TrainingRecordings, fit: MemberFits, machine: Fused
+) -> MachineProfile | None:
+    """Learn what a machine's recordings sound like, from some of them where they are many.
+
+    The nearest clips are told by the vectors of the first member.
+    """
+    keys = [key for key in machine.unit.train_keys if key in fit.source.keys]
+    some = keys[:: -(-len(keys) // CLIPS_PER_PROFILE) or 1]
+    vectors = fit.source.read(some) if some else None
+    is_matrix = vectors is not None and vectors.ndim == 2
+    return learn_profile(recordings.sounds(some), some, vectors if is_matrix else None)

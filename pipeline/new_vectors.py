@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -14,13 +14,12 @@ if TYPE_CHECKING:
 
     from embed.encoder import Encoder
     from embed.pooling import Pooling
-    from embed.recordings.dataset import DataSet
     from embed.recordings.preprocessing import Preprocessing
     from embed.recordings.streams import RawFormat
     from embed.recordings.windows import Window
 
 Rows = dict[int, "np.ndarray"]
-"""The vector of one clip or window by the number of the member."""
+"""The vectors of one clip or window by the number of the member."""
 
 WINDOWS_AT_ONCE = 8
 
@@ -31,9 +30,21 @@ class Part:
 
     encoder: Encoder
     preprocessing: Preprocessing
+    """The same for all parts of a model."""
     poolings: Sequence[Pooling]
     members: Sequence[int]
     """The number of the member that each pooling is for."""
+
+
+@dataclass(frozen=True)
+class EncodedWindow:
+    """A window of a recording, as recorded and before any normalisation, and its vectors."""
+
+    waveform: np.ndarray
+    sample_rate: int
+    start_s: float
+    end_s: float
+    rows: Rows
 
 
 def parts_of_model(
@@ -62,33 +73,36 @@ def parts_of_model(
 
 
 def joined(built: Sequence[tuple[Encoder, Preprocessing, Pooling]]) -> list[Part]:
-    """Join members that share an encoder, so that it runs once for all of them."""
+    """Join members that share an encoder, so that it runs once for all of them.
+
+    ValueError where they do not share the preprocessing, since a clip is read once.
+    """
     parts: list[Part] = []
-    for encoder, preprocessing, _ in built:
-        if any(part.encoder == encoder and part.preprocessing == preprocessing for part in parts):
-            continue
-        same = [
-            (number, pooling)
-            for number, (other, other_preprocessing, pooling) in enumerate(built)
-            if other == encoder and other_preprocessing == preprocessing
-        ]
-        parts.append(
-            Part(encoder, preprocessing, [pooling for _, pooling in same], [n for n, _ in same])
-        )
+    for number, (encoder, preprocessing, pooling) in enumerate(built):
+        if preprocessing != built[0][1]:
+            raise ValueError("the members of the model prepare recordings in different ways")
+        same = next((part for part in parts if part.encoder == encoder), None)
+        if same is None:
+            parts.append(Part(encoder, preprocessing, [pooling], [number]))
+        else:
+            more = replace(
+                same, poolings=[*same.poolings, pooling], members=[*same.members, number]
+            )
+            parts[parts.index(same)] = more
     return parts
 
 
 def clip_vectors(
     parts: Sequence[Part],
-    dataset: DataSet,
+    files: Mapping[str, Path],
     *,
     on_bad_clip: Callable[[str, str], None],
-    on_clip: Callable[[], None] = lambda: None,
     workers: int = 0,
 ) -> dict[str, Rows]:
-    """Compute the vectors of whole clips, by key and member.
+    """Compute the vectors of whole clips, given by key, by key and member.
 
     A clip that an encoder cannot use lacks the members of that encoder; `on_bad_clip` hears of it.
+    The error of an encoder is raised.
     """
     from embed.embedding import Task, embed_clips
 
@@ -99,34 +113,32 @@ def clip_vectors(
             for number, matrix in zip(part.members, vectors, strict=True):
                 for key, row in zip(keys, matrix, strict=True):
                     rows.setdefault(key, {})[number] = row
-            if part is parts[0]:
-                for _key in keys:
-                    on_clip()
 
         return Task(
-            encoders=[part.encoder],
-            poolings=part.poolings,
-            write=write,
-            on_bad_clip=on_bad_clip,
+            encoders=[part.encoder], poolings=part.poolings, write=write, on_bad_clip=on_bad_clip
         )
 
-    files = ((clip.key, dataset.path(clip.key)) for clip in dataset.clips)
-    embed_clips([task(part) for part in parts], parts[0].preprocessing, files, workers=workers)
+    tasks = [task(part) for part in parts]
+    errors = embed_clips(tasks, parts[0].preprocessing, files.items(), workers=workers)
+    if errors:
+        raise next(iter(errors.values()))
     return rows
 
 
 def window_vectors(
     parts: Sequence[Part], path: Path, window_s: float, hop_s: float
-) -> Iterator[tuple[Window, Rows]]:
+) -> Iterator[EncodedWindow]:
     """Compute the vectors of the windows of one recording, a few at a time, in their order.
 
     ClipError for what is wrong with the recording, after the windows before it.
     """
     from embed.recordings.windows import windows_of
 
-    rates = sorted({part.encoder.sample_rate for part in parts})
-    streams = [windows_of(path, rate, window_s, hop_s, parts[0].preprocessing) for rate in rates]
-    yield from _of_windows(parts, rates, streams, WINDOWS_AT_ONCE)
+    as_recorded = _as_recorded(parts)
+    streams = {
+        rate: windows_of(path, rate, window_s, hop_s, as_recorded) for rate in _sample_rates(parts)
+    }
+    yield from _of_windows(parts, streams, WINDOWS_AT_ONCE)
 
 
 def stream_vectors(
@@ -135,34 +147,40 @@ def stream_vectors(
     raw: RawFormat | None,
     window_s: float,
     hop_s: float,
-) -> Iterator[tuple[Window, Rows]]:
+) -> Iterator[EncodedWindow]:
     """Compute the vectors of the windows of a stream, each as soon as it has come.
 
     ValueError for encoders of different sample rates, since a stream is read once.
     """
     from embed.recordings.windows import windows_of_stream
 
-    rates = sorted({part.encoder.sample_rate for part in parts})
+    rates = _sample_rates(parts)
     if len(rates) > 1:
         raise ValueError(
             f"the model's encoders take {' and '.join(map(str, rates))} Hz, and a stream can be "
             "read at one rate only; check a file, or learn a model of one rate"
         )
-    stream = windows_of_stream(file, raw, rates[0], window_s, hop_s, parts[0].preprocessing)
-    yield from _of_windows(parts, rates, [stream], 1)
+    stream = windows_of_stream(file, raw, rates[0], window_s, hop_s, _as_recorded(parts))
+    yield from _of_windows(parts, {rates[0]: stream}, 1)
+
+
+def _sample_rates(parts: Sequence[Part]) -> list[int]:
+    return sorted({part.encoder.sample_rate for part in parts})
+
+
+def _as_recorded(parts: Sequence[Part]) -> Preprocessing:
+    """Return the preprocessing without what alters a window; that comes when it is encoded."""
+    return replace(parts[0].preprocessing, normalize="none", denoise=False)
 
 
 def _of_windows(
-    parts: Sequence[Part],
-    rates: Sequence[int],
-    streams: Sequence[Iterator[Window]],
-    at_once: int,
-) -> Iterator[tuple[Window, Rows]]:
+    parts: Sequence[Part], streams: Mapping[int, Iterator[Window]], at_once: int
+) -> Iterator[EncodedWindow]:
     """Encode windows, one stream per sample rate, `at_once` at a time."""
     waiting: list[Mapping[int, Window]] = []
     try:
-        for same in zip(*streams, strict=False):
-            waiting.append(dict(zip(rates, same, strict=True)))
+        for windows in zip(*streams.values(), strict=False):
+            waiting.append(dict(zip(streams, windows, strict=True)))
             if len(waiting) == at_once:
                 yield from _encoded(parts, waiting)
                 waiting = []
@@ -174,18 +192,47 @@ def _of_windows(
 
 def _encoded(
     parts: Sequence[Part], windows: Sequence[Mapping[int, Window]]
-) -> Iterator[tuple[Window, Rows]]:
+) -> Iterator[EncodedWindow]:
+    """Prepare and encode some windows, given by sample rate."""
     import numpy as np
+
+    from embed.recordings.preprocessing import lengthen, preprocess
 
     if not windows:
         return
     rows: list[Rows] = [{} for _ in windows]
     for part in parts:
-        rate = part.encoder.sample_rate
-        waveforms = np.stack([window[rate].waveform for window in windows])
-        matrices = part.encoder.encode(waveforms, part.poolings)
+        rate, need = part.encoder.sample_rate, part.encoder.min_samples
+        short = part.preprocessing.short
+        waveforms = [
+            lengthen(preprocess(w[rate].waveform, part.preprocessing), rate, need, short)[0]
+            for w in windows
+        ]
+        matrices = part.encoder.encode(np.stack(waveforms), part.poolings)
         for number, matrix in zip(part.members, matrices, strict=True):
             for own, row in zip(rows, matrix, strict=True):
                 own[number] = row
-    for window, own in zip(windows, rows, strict=True):
-        yield next(iter(window.values())), own
+    for by_rate, own in zip(windows, rows, strict=True):
+        rate, window = next(iter(by_rate.items()))
+        yield EncodedWindow(window.waveform, rate, window.start_s, window.end_s, own)
+
+
+def stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Stack the vectors of clips; frames of different numbers are padded with NaN at the end.
+
+    ValueError for other differences of shape.
+    """
+    import numpy as np
+
+    shapes = {row.shape for row in rows}
+    if len(shapes) > 1:
+        if len({(row.ndim, row.shape[1:]) for row in rows}) > 1:
+            raise ValueError(
+                f"clips of different lengths have vectors of different shapes: {sorted(shapes)}"
+            )
+        longest = max(len(row) for row in rows)
+        padding = [(0, 0)] * (rows[0].ndim - 1)
+        rows = [
+            np.pad(row, [(0, longest - len(row)), *padding], constant_values=np.nan) for row in rows
+        ]
+    return np.stack(rows)

@@ -33,7 +33,7 @@ def write_run(
     left_out: Sequence[tuple[str, str]],
 ) -> None:
     """Write the files of a combination; results.json comes last, and says that all are there."""
-    from pipeline.model import save_model
+    from pipeline.model_writing import save_model
     from report import result_files, score_files
 
     year = dataset.year

@@ -52,6 +52,7 @@ def show_downloads(*, quiet: bool) -> None:
 
 @contextmanager
 def _download_bar(name: str, size: int) -> Iterator[Callable[[int], None]]:
+    """Show a download as a bar on a terminal, as one line elsewhere."""
     from rich.progress import (
         DownloadColumn,
         Progress,

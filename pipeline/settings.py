@@ -327,7 +327,7 @@ def settings_of(
     """
     earlier = _read_config(config) if config else {}
     if not given.get("trust_classes"):
-        _refuse_classes(earlier, config)
+        refuse_classes(earlier, f"--config {config}")
     if "system" in given:
         replaced = {"encoder", "pooling", "detector", "fuse", "fit_per", "set"}
         earlier = {k: v for k, v in earlier.items() if k not in replaced}
@@ -401,8 +401,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     return dict(settings)
 
 
-def _refuse_classes(settings: Mapping[str, Any], config: Path | None) -> None:
-    """Raise UsageError where a config.toml names a class from outside, since importing runs it."""
+def refuse_classes(settings: Mapping[str, Any], origin: str) -> None:
+    """Raise UsageError where settings of a file name a class from outside: importing runs it."""
     registries = {"encoder": ENCODERS, "detector": DETECTORS}
     named = [
         name
@@ -413,7 +413,7 @@ def _refuse_classes(settings: Mapping[str, Any], config: Path | None) -> None:
     named += [name for name in members if own_classes(name, {**ENCODERS, **DETECTORS})]
     if named:
         raise UsageError(
-            f"--config {config} names the class {named[0]}, whose code would be run; "
+            f"{origin} names the class {named[0]}, whose code would be run; "
             "add --trust-classes if you know it"
         )
 

@@ -14,19 +14,7 @@ This page is the menu; each entry is loaded on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from report.csv_files import read_csv
-    from report.evaluation import evaluate_score_files
-    from report.figures import draw_roc, draw_scores
-    from report.leaderboard import leaderboard_csv, leaderboard_entry, over_seeds
-    from report.leaderboard_page import write_leaderboard
-    from report.page import Run, write_report
-    from report.result_files import write_ranking, write_results
-    from report.score_files import write_decisions, write_scores
-    from report.tables import leaderboard_table, results_table
+from ground.menu import loaded_on_use
 
 _HOMES = {
     "Run": "report.page",
@@ -47,27 +35,5 @@ _HOMES = {
     "write_scores": "report.score_files",
 }
 
-__all__ = [
-    "Run",
-    "draw_roc",
-    "draw_scores",
-    "evaluate_score_files",
-    "leaderboard_csv",
-    "leaderboard_entry",
-    "leaderboard_table",
-    "over_seeds",
-    "read_csv",
-    "results_table",
-    "write_decisions",
-    "write_leaderboard",
-    "write_ranking",
-    "write_report",
-    "write_results",
-    "write_scores",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'report' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__all__ = list(_HOMES)
+__getattr__ = loaded_on_use(__name__, _HOMES)

@@ -104,6 +104,7 @@ def training_losses(scores: Sequence[Scores], chosen: Sequence[MachineScores]) -
 
 
 def _loss_curves(fitted: Scores) -> LossCurves:
+    """Draw the losses of a fit as two paths, by their logarithms where all are positive."""
     losses = np.array([[e.training_loss, e.held_out_loss] for e in fitted.history])
     best = int(losses[:, 1].argmin())
     heights = np.log(losses) if losses.min() > 0 else losses

@@ -107,6 +107,7 @@ def _draw_map(
 
 
 def _draw_normal(axis: Axes, levels: NDArray[Any], profile: NormalProfile, reason: Reason) -> None:
+    """Draw levels per band: the clip, its strongest moment, and the normal clips."""
     bands = np.arange(levels.shape[1])
     axis.fill_betweenx(
         bands,

@@ -22,6 +22,7 @@ def render(template: str, **values: Any) -> str:
 
 @cache
 def _environment() -> Environment:
+    """Make the environment of the templates; all text from outside is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

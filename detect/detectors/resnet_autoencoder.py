@@ -69,6 +69,7 @@ class ResNetAutoencoder(ImageDetector):
         self.weights = folder
 
     def _train(self, clips: Tensor, seed: int) -> None:
+        """Compute the maps of all clips once, and train the decoder on them."""
         self.weights_sha256_: str = ""
         self.weights_seed_: int = seed
         if self.weights == "random":

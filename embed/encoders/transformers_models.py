@@ -70,6 +70,7 @@ def _objects(content: Any) -> Iterator[dict[str, Any]]:
 
 
 def _check_no_code(part: Mapping[str, Any], path: Path) -> None:
+    """Raise ValueError for settings that would run code from elsewhere."""
     for key, value in part.items():
         implementations = list(value.values()) if isinstance(value, dict) else [value]
         is_choice = key.removesuffix("_internal").endswith(IMPLEMENTATIONS)

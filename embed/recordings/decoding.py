@@ -122,6 +122,7 @@ def _has_last_ogg_page(file: BinaryIO) -> bool:
 
 @contextmanager
 def _opened_by_pyav(file: BinaryIO, name: str) -> Iterator[Sound]:
+    """Open the first sound track by PyAV; ClipError for what holds none."""
     if reason := why_unreadable(name):
         raise ClipError(reason)
     import av
@@ -188,6 +189,7 @@ def _blocks_by_pyav(decoded: Iterator[Any], rate: int, n_channels: int) -> Itera
 
 
 def _frames_by_pyav(decoded: Iterator[Any], rate: int, n_channels: int) -> Iterator[Waveform]:
+    """Give the blocks of a track `(n_frames, n_channels)`; ClipError if its format changes."""
     import av
 
     converter = None

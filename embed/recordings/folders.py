@@ -110,6 +110,7 @@ class Walk:
             return []
 
     def _folder(self, parent: str, entry: os.DirEntry[str]) -> list[str]:
+        """Return a folder to walk into; nothing for one that is skipped, with its reason."""
         key = parent + entry.name
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             return []
@@ -127,6 +128,7 @@ class Walk:
         return [key + "/"]
 
     def _stats(self, folder: str, entry: os.DirEntry[str]) -> FileStats | None:
+        """Return size and time of a recording; None for a file that is skipped, with its reason."""
         try:
             about = entry.stat()
         except FileNotFoundError:

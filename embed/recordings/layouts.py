@@ -83,6 +83,7 @@ class FolderNames:
         return None, ""
 
     def _section(self, key: str, stem: str) -> tuple[Clip | None, str]:
+        """Read a name with a section, and the year that it can be of."""
         label: str | None
         if match := _SECTION.fullmatch(stem):
             section, domain, split, label, attributes = match.groups("")

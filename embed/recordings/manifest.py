@@ -134,6 +134,7 @@ def file_of_row(root: Path, key: str) -> FileStats | Skipped:
 
 
 def _clip(manifest: Path, line: int, row: dict[str, str]) -> Clip:
+    """Make a clip of a row; ValueError with the line for a word that is not known."""
     label = MANIFEST_LABELS.get(row["label"].lower())
     split = row["split"].lower()
     if label is None or split not in ("train", "test"):

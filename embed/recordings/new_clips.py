@@ -75,6 +75,7 @@ def _one_file(file: Path, names: Mapping[str, Machine]) -> DataSet:
 
 
 def _in_folder(root: Path, names: Mapping[str, Machine]) -> DataSet:
+    """List the recordings of a folder; their machine by name or by folder, if either tells it."""
     walk = Walk(root)
     found: list[tuple[Clip, FileStats]] = []
     for file in walk.files():
@@ -93,6 +94,7 @@ def _in_folder(root: Path, names: Mapping[str, Machine]) -> DataSet:
 
 
 def _in_manifest(manifest: Path, names: Mapping[str, Machine]) -> DataSet:
+    """List the recordings that a manifest names; those that are not there are skipped."""
     found: dict[str, tuple[Clip, FileStats]] = {}
     skipped: list[Skipped] = []
     for _, row in manifest_rows(manifest, ["path"]):

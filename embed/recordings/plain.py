@@ -37,8 +37,8 @@ def why_not_plain(root: Path, keys: Iterable[str]) -> str:
         return f"the data folder is called {root.name!r}, which belongs to another layout"
     for key in keys:
         *folders, name = PurePosixPath(key).parts
-        if is_name_of_a_layout(name.rpartition(".")[0]):
-            return f"{key!r} has a name of DCASE, but does not lie in a folder train or test"
+        if reason := _why_name_contradicts(folders, name):
+            return f"{key!r} {reason}"
         has_label = False
         for depth, folder in enumerate(folders):
             if depth < 2 and not has_label and folder.lower() in LABEL_WORDS:
@@ -48,6 +48,25 @@ def why_not_plain(root: Path, keys: Iterable[str]) -> str:
                     f"the folder {folder!r} of {key!r} seems to name a label or a split; the plain "
                     "layout knows normal and anomalous only, directly inside a machine's folder"
                 )
+    return ""
+
+
+def _why_name_contradicts(folders: Sequence[str], name: str) -> str:
+    """Say how a name of DCASE contradicts the folders, or "" where it is a name like others.
+
+    A name that says normal may lie anywhere but among anomalous recordings; one that says anomaly
+    among those only; and one that says neither needs a folder train or test to be understood.
+    """
+    stem = name.rpartition(".")[0]
+    if not is_name_of_a_layout(stem):
+        return ""
+    words = _words(stem)
+    said = "anomalous" if words & _ANOMALOUS_WORDS else "normal" if "normal" in words else ""
+    placed = [LABEL_WORDS[f.lower()] for f in folders[:2] if f.lower() in LABEL_WORDS]
+    if not said or "test" in words:
+        return "has a name of DCASE's test clips, but does not lie in a folder train or test"
+    if said != (placed[0] if placed else "normal"):
+        return f"has a name that says {said}, but does not lie in a folder of {said} recordings"
     return ""
 
 
@@ -158,6 +177,7 @@ def _hash(path: str) -> bytes:
 
 
 def _remarks(clips: Sequence[Clip], silent: Sequence[str], other_files: Counter[str]) -> list[str]:
+    """Say what was taken as normal, and what was passed over."""
     n_machines = len({clip.machine for clip in clips})
     n_anomalous = sum(clip.label == "anomalous" for clip in clips)
     n_kept = sum((clip.label, clip.split) == ("normal", "test") for clip in clips)

@@ -126,7 +126,7 @@ def test_a_handful_of_clips_is_enough_or_the_message_says_how_many_are(name, n_t
         detector = quick(name).fit(X)
     except ValueError as error:
         assert n_train == 1
-        assert "a minimum of 2 is required" in str(error)  # noqa: PT017
+        assert "a minimum of 2 is required" in str(error)
         return
 
     scores = anomaly_scores(detector, np.stack([X.mean(axis=0), np.full(128, 50.0)]))
@@ -170,7 +170,7 @@ def test_an_unknown_option_names_those_that_exist(name):
         ("mlp", {"learning_rate": -1.0}, "mlp.learning_rate should be greater than 0; got -1.0"),
         ("cnn_svdd", {"skips": "maybe"}, "cnn_svdd.skips should be a valid boolean; got 'maybe'"),
         ("fc_ae", {"hidden": 64}, "fc_ae.hidden should be a valid tuple; got 64"),
-        ("fc_ae", {"hidden": []}, r"fc_ae.hidden .* should have at least 1 item .*; got \[\]"),
+        ("fc_ae", {"hidden": []}, r"fc_ae.hidden .*at least 1 item.*; got \[\]"),
         ("fc_ae", {"hidden": (64, 0)}, r"fc_ae.hidden should be greater than .* 1; got \(64, 0\)"),
         ("iforest", {"n_estimators": "x"}, "'n_estimators' parameter of .* must be an int"),
     ],

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from embed import embedding, loading
+from embed import embedding
 from embed.embedding import Task, embed_clips
 from embed.encoder import Encoder
 from embed.pooling import Clip, Frames, Mean
+from embed.recordings import audio
 from embed.recordings.audio import Preprocessing
 
 
@@ -217,13 +218,13 @@ def test_many_lengths_do_not_pile_up(tmp_path, monkeypatch):
 
 def counted(monkeypatch, name: str) -> list[tuple]:
     """Note each call of a step of the reading of a file."""
-    calls, step = [], getattr(loading, name)
-    monkeypatch.setattr(loading, name, lambda *given: calls.append(given) or step(*given))
+    calls, step = [], getattr(audio, name)
+    monkeypatch.setattr(audio, name, lambda *given: calls.append(given) or step(*given))
     return calls
 
 
 def test_several_encoders_share_one_decode_and_one_resampling_per_rate(files, monkeypatch):
-    decoded, prepared = (counted(monkeypatch, name) for name in ("_decode", "_prepare"))
+    decoded, prepared = (counted(monkeypatch, name) for name in ("opened", "preprocess"))
     encoders = [Loudness(), Alone(), Loudness(sample_rate=4000), Loudness(least=4)]
     sinks = [Sink() for _ in encoders]
 

@@ -5,14 +5,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from file_server import Server, serving
 
-from fetch import progress
 from fetch.download import DownloadError, RemoteFile, fetch
 
 CONTENT = bytes(range(256)) * 4000  # a bit over a megabyte
@@ -207,26 +205,22 @@ def test_without_a_network_one_line_says_it_all_within_five_seconds(
     assert "\n" not in message
 
 
-def test_offline_asks_nobody(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_offline_asks_nobody(
+    how: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.files["/w"] = [CONTENT]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1" if how == "environment" else "0")
 
     with pytest.raises(DownloadError, match="offline was asked for"):
-        fetch(remote(f"{server.url}/w"), tmp_path, offline=True)
+        fetch(remote(f"{server.url}/w"), tmp_path, offline=how == "option")
 
     assert server.asked == []
 
 
 def test_progress_is_reported_to_the_display_that_a_program_sets(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+    server: Server, tmp_path: Path, shown: list[object], capfd
 ) -> None:
-    shown: list[object] = []
-
-    @contextmanager
-    def display(name: str, size: int) -> Iterator[progress.Advance]:
-        shown.append((name, size))
-        yield shown.append
-
-    monkeypatch.setattr(progress, "display", display)
     server.files["/w"] = [CONTENT]
     server.cut["/w"] = [300_000]
 

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 from file_server import REVISION, Server, serving
 
-from fetch import progress
 from fetch.checkpoints import checkpoint_hash
 from fetch.download import DownloadError, RemoteFile
 from fetch.first_seen import recorded
@@ -42,17 +40,6 @@ def direct(server: Server) -> DirectFile:
     url = f"{server.url}/w"
     file = RemoteFile(name="weights.bin", urls=(url,), size=len(CONTENT), hash=f"sha256:{digest}")
     return DirectFile(file=file)
-
-
-def test_offline_by_the_environment_asks_nobody(
-    server: Server, direct: DirectFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-    with pytest.raises(DownloadError, match=f"offline was asked for.*{HINT}"):
-        direct.fetch(tmp_path, offline=False, hint=HINT)
-
-    assert server.asked == []
 
 
 def test_another_programs_copy_is_used_if_its_hash_is_right(
@@ -233,16 +220,8 @@ def test_the_hub_out_of_reach_names_file_address_size_and_place(
 
 
 def test_downloads_of_the_hub_print_nothing_and_report_to_the_display(
-    hub: HubRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+    hub: HubRepository, tmp_path: Path, shown: list[object], capfd
 ) -> None:
-    shown: list[object] = []
-
-    @contextmanager
-    def display(name: str, size: int) -> Iterator[progress.Advance]:
-        shown.append((name, size))
-        yield shown.append
-
-    monkeypatch.setattr(progress, "display", display)
     fetch(hub, tmp_path)
 
     total = sum(file.size for file in hub.files)

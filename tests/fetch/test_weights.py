@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from fetch.checkpoints import checkpoint_hash
-from fetch.download import DownloadError, RemoteFile
+from fetch.download import RemoteFile
 from fetch.sources import DirectFile
-from fetch.weights import WEIGHTS, Weights, find_by_hash, find_checkpoint, published
+from fetch.weights import WEIGHTS, Weights, find_checkpoint, published
 
 
 @pytest.fixture(autouse=True)
@@ -77,25 +77,3 @@ def test_a_folder_is_refused_where_a_file_is_taken(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="is a folder; panns takes a checkpoint file"):
         find_checkpoint(str(folder), WEIGHTS["panns"])
-
-
-def test_a_network_is_found_again_by_its_hash(tmp_path: Path) -> None:
-    row = WEIGHTS["resnet50"]
-    ours, theirs = resnet(row.folder, b"{}"), resnet(tmp_path / "theirs", b"[]")
-    digest = checkpoint_hash(ours)
-
-    assert find_by_hash(digest, row, places=[tmp_path / "gone", theirs]) == ours
-    assert find_by_hash(checkpoint_hash(theirs), row, places=[theirs]) == theirs
-
-
-def test_a_network_of_another_hash_is_refused_with_both(tmp_path: Path) -> None:
-    row = WEIGHTS["resnet50"]
-    ours = resnet(row.folder, b"{}")
-
-    with pytest.raises(ValueError, match=rf"hash 00000.* not on .* have {checkpoint_hash(ours)};"):
-        find_by_hash("0" * 64, row, places=[tmp_path / "gone"])
-
-
-def test_a_network_that_is_nowhere_says_where_to_put_it(tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match=r"model\.safetensors is not on this machine"):
-        find_by_hash("0" * 64, WEIGHTS["resnet50"], places=[tmp_path / "gone"])

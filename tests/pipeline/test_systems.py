@@ -1,22 +1,61 @@
-"""Every preset names entries of the registries, and says what it is in one line."""
+"""Every preset goes together, and its page says what it is and what was checked."""
+
+from pathlib import Path
 
 import pytest
 
-from detect import DETECTORS
-from embed import ENCODERS, POOLINGS
+from detect import detector_options, facts_of
+from embed import ENCODERS
+from pipeline.plan import GIVES, combinations_of
+from pipeline.settings import Settings, settings_of
 from pipeline.systems import SYSTEMS
 
+PAGE = (Path(__file__).parents[2] / "docs" / "systems.md").read_text(encoding="utf-8")
+SINGLE = [name for name, system in SYSTEMS.items() if not system.fuse]
 
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_a_preset_names_what_there_is(name):
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_a_system_goes_together(name):
     system = SYSTEMS[name]
-    members = [m.split("/") for m in system.fuse] or [
-        (system.encoder, system.pooling, system.detector)
-    ]
 
-    for encoder, pooling, detector in members:
-        assert encoder in ENCODERS
-        assert pooling in POOLINGS
-        assert detector in DETECTORS
-    assert system.about
-    assert "\n" not in system.about
+    assert system.encoder in ENCODERS
+    assert facts_of(system.detector).takes == GIVES.get(system.pooling, "vectors")
+    for setting in system.set:
+        target, option = setting.split("=")[0].split(".")
+        if target == system.detector:
+            assert option in detector_options(target)
+        else:
+            assert target in (system.encoder, system.pooling)
+
+
+def test_auto_is_the_fusion_of_four_members_without_weights():
+    (combination,), refused = combinations_of(settings_of(Settings, {"system": "auto"}))
+
+    assert refused == []
+    assert [member.name for member in combination.members] == [
+        "logmel/fluctuation/mahalanobis",
+        "logmel/quiet/mahalanobis",
+        "spectrum/clip/mahalanobis",
+        "wave/clip/mahalanobis",
+    ]
+    assert combination.members[0].pooling.options == (("groups", 16),)
+
+
+@pytest.mark.parametrize("given", [[], ["mel_conv_ae.epochs=1", "logmel.n_mels=32"]])
+def test_set_adds_to_a_system_and_comes_last(given):
+    settings = settings_of(Settings, {"system": "mel-conv-ae", "set": given})
+
+    ((combination,), _) = combinations_of(settings)
+
+    (member,) = combination.members
+    assert combination.settings.set == ["logmel.n_mels=64", "mel_conv_ae.n_frames=128", *given]
+    assert member.detector.name == "mel_conv_ae"
+    assert dict(member.encoder.options)["n_mels"] == (32 if given else 64)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_the_page_has_a_row_for_every_system_that_names_its_parts(name):
+    rows = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}`")]
+
+    assert any(f"`{SYSTEMS[name].detector}`" in row for row in rows)
+    assert len(rows) >= 2  # what it is, and what the fan recordings gave
