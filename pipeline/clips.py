@@ -39,10 +39,15 @@ def clip_table(dataset: DataSet) -> tuple[ClipTable, list[str]]:
 
 def training_only(dataset: DataSet) -> DataSet:
     """Leave out all but normal training clips; ValueError where there is none."""
-    clips = tuple(c for c in dataset.clips if (c.split, c.label) == ("train", "normal"))
-    if not clips:
+    kept = [
+        (clip, stats)
+        for clip, stats in zip(dataset.clips, dataset.stats, strict=True)
+        if (clip.split, clip.label) == ("train", "normal")
+    ]
+    if not kept:
         raise ValueError(f"{dataset.root} has no normal training recording")
-    return replace(dataset, clips=clips)
+    clips, stats = zip(*kept, strict=True)
+    return replace(dataset, clips=clips, stats=stats)
 
 
 def without(unit: FitUnit, keys: frozenset[str]) -> FitUnit:
