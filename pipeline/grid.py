@@ -30,14 +30,28 @@ UNIMPORTANT = ("out", "quiet", "json", "workers", "device", "batch_size", "offli
 
 
 def grid_folder(
-    settings: Settings, dataset: DataSet, members: Sequence[Member], weights: Mapping[str, str]
+    settings: Settings,
+    dataset: DataSet,
+    members: Sequence[Member],
+    weights: Mapping[str, str],
+    imported: str = "",
 ) -> RunFolder:
     """Go on in the folder of an interrupted grid, or name a new one.
 
     It goes on if settings, clips, the code's version, and what decides the vectors and the
-    networks inside detectors are the same. `weights` are the paths of these networks.
+    networks inside detectors are the same. `weights` are the paths of these networks, `imported`
+    identifies the vectors of another tool.
     """
-    identity = _identity(settings, dataset, members, weights)
+    facts = [
+        {k: v for k, v in as_config(settings).items() if k not in UNIMPORTANT},
+        str(dataset.root),
+        sorted(dataset.file_stats().items()),
+        _fingerprints(settings, members),
+        _hashes(weights),
+        imported,
+        version_here(),
+    ]
+    identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     for config in sorted(settings.out.glob("*-grid*/config.toml"), reverse=True):
         if (config.parent / "leaderboard.csv").exists():
             continue
@@ -47,20 +61,14 @@ def grid_folder(
     return RunFolder.new("grid", settings, identity)
 
 
-def _identity(
-    settings: Settings, dataset: DataSet, members: Sequence[Member], weights: Mapping[str, str]
-) -> str:
+def _hashes(weights: Mapping[str, str]) -> dict[str, str]:
+    """Return the hash of each checkpoint by the name of its detector; random ones as they are."""
     from fetch.checkpoints import checkpoint_hash
 
-    facts = [
-        {k: v for k, v in as_config(settings).items() if k not in UNIMPORTANT},
-        str(dataset.root),
-        sorted(dataset.file_stats().items()),
-        _fingerprints(settings, members),
-        {k: checkpoint_hash(Path(v)) if Path(v).exists() else v for k, v in weights.items()},
-        version_here(),
-    ]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return {
+        name: checkpoint_hash(Path(path)) if Path(path).exists() else path
+        for name, path in weights.items()
+    }
 
 
 def _fingerprints(settings: Settings, members: Sequence[Member]) -> dict[str, str]:

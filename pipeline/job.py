@@ -70,7 +70,9 @@ def run_job(settings: Settings) -> Job:
 
     is_grid = len(combinations) + len(refused) > 1
     with (
-        grid_folder(settings, dataset, members, weights)
+        grid_folder(
+            settings, dataset, members, weights, imported.store.header.source if imported else ""
+        )
         if is_grid
         else RunFolder.new(combinations[0].name, settings)
     ) as folder:
@@ -80,7 +82,7 @@ def run_job(settings: Settings) -> Job:
         sources, without_vectors = _vectors(settings, dataset, imported, names, pairs, folder)
         unusable: Unusable = {**without_weights, **without_vectors}
 
-        outcomes = _finished(combinations, folder) if is_grid else {}
+        outcomes = _finished(combinations, folder) if folder.is_resumed else {}
         wanted = [c for c in combinations if c.name not in outcomes]
         for combination, fits in judge(settings, table, sources, wanted, weights, unusable, folder):
             own = folder.inside(combination.name, combination.settings) if is_grid else folder
@@ -90,7 +92,7 @@ def run_job(settings: Settings) -> Job:
 
         ordered = [outcomes[combination.name] for combination in combinations]
         if is_grid:
-            write_leaderboard(folder.path, dataset.name, [*ordered, *refused])
+            write_leaderboard(folder.make(), dataset.name, [*ordered, *refused])
         return Job(
             data=dataset.name,
             year=dataset.year,

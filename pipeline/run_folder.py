@@ -38,6 +38,8 @@ class RunFolder(Journal):
         """Whether it is the folder of one combination of a grid."""
         self.identity = identity
         """What an interrupted grid is recognised by; empty for anything else."""
+        self.is_resumed = False
+        """Whether it is the folder of an interrupted grid, with what that had finished."""
         self._settings = settings
         self._is_made = False
 
@@ -51,7 +53,7 @@ class RunFolder(Journal):
     def resumed(cls, path: Path, settings: Settings, identity: str) -> RunFolder:
         """Go on in the folder of an interrupted grid, whose config.toml is there."""
         folder = cls(path, settings, identity)
-        folder._is_made = True
+        folder.is_resumed = folder._is_made = True
         return folder
 
     def inside(self, name: str, settings: Settings) -> RunFolder:

@@ -236,6 +236,25 @@ def test_names_that_could_be_markup_are_names(tmp_path, pipeline):
     assert "<b>fan" not in (ran.folder / "report.html").read_text(encoding="utf-8")
 
 
+def test_names_that_could_be_markup_are_names_in_a_grid(tmp_path, pipeline):
+    kind = "[red]fan[bold]"
+    record(tmp_path / "[bold]", [key.replace("fan", kind, 1) for key in machine("fan")])
+    ran = pipeline("--data", tmp_path / "[bold]", "--encoder", "logmel", "--detector", "knn,pca")
+
+    assert ran.code == 0
+    assert "[bold], by AUC" in ran.out
+    assert (ran.folder / "leaderboard.csv").exists()
+
+
+def test_a_manifest_with_a_field_of_megabytes_is_one_line(data, pipeline):
+    (data / "clips.csv").write_text("path,machine_type,machine_id,split,label\n" + "x" * 200_000)
+    ran = pipeline("--data", data / "clips.csv")
+
+    assert ran.code == 1
+    assert ran.err.count("\n") == 1
+    assert len(ran.err) < 1_000
+
+
 @pytest.mark.usefixtures("with_figures")
 def test_a_manifest_may_call_its_machines_anything(recorded, tmp_path, pipeline):
     data = shutil.copytree(recorded, tmp_path / "data")
@@ -389,6 +408,20 @@ def test_a_full_disk_loses_nothing_good(data, small_disk, pipeline):
     (small_disk / "filler").unlink()
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
     assert pipeline(*how).code == 0
+
+
+def test_a_full_disk_under_the_results_is_named(data, small_disk, pipeline):
+    with (small_disk / "filler").open("wb", buffering=0) as filler:
+        try:
+            while filler.write(b"x" * 4096):
+                pass
+        except OSError:
+            pass
+    ran = pipeline("--data", data, "--encoder", "logmel", "--out", small_disk)
+
+    assert ran.code == 1
+    assert "the disk is full; free some space" in ran.err
+    assert str(small_disk) in ran.err
 
 
 def test_a_clock_set_back_neither_hides_a_change_nor_mixes_runs(data, pipeline, monkeypatch):

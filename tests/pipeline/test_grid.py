@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.grid import grid_folder
 from pipeline.job import run
+from pipeline.settings import Settings
+from pipeline.sources import find_dataset
 
 FLAGS = {"encoder": "logmel", "pooling": "mean", "detector": "knn,pca", "quiet": True}
 KNN, PCA = "logmel-mean-knn", "logmel-mean-pca"
@@ -101,20 +104,16 @@ def test_another_code_or_another_clip_is_another_grid(grid, data, monkeypatch, c
     assert run(**FLAGS).folder.absolute() != grid
 
 
-def test_other_weights_are_another_grid(data, tmp_path):
-    from pipeline.grid import _identity
-    from pipeline.settings import Settings
-    from pipeline.sources import find_dataset
-
-    weights = tmp_path / "resnet.safetensors"
-    settings = Settings(detector="resnet50_cnn")
-    found = []
-    for content in (b"one", b"two"):
+def test_other_weights_are_another_grid(data):
+    weights, settings = Path("resnet.safetensors"), Settings(detector="resnet50_cnn")
+    identities = []
+    for content in (b"one", b"two", b"one"):
         weights.write_bytes(content)
-        paths = {"resnet50_cnn": str(weights)}
-        found.append(_identity(settings, find_dataset(settings), [], paths))
+        paths = {"resnet50_cnn": str(weights.absolute())}
+        folder = grid_folder(settings, find_dataset(settings), [], paths)
+        identities.append(folder.identity)
 
-    assert found[0] != found[1]
+    assert identities[0] == identities[2] != identities[1]
 
 
 def test_how_much_is_printed_and_by_how_many_threads_makes_no_other_grid(grid):

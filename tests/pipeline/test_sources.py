@@ -1,5 +1,6 @@
 """Vectors from the cache or computed now, and what a clip, a pooling or an encoder costs."""
 
+import random
 import shutil
 from pathlib import Path
 
@@ -143,3 +144,33 @@ def test_absent_rows_of_a_manifest_are_counted_not_listed(data, capsys):
     assert job.left_out
     assert (job.folder / "report.html").stat().st_size < 500_000
     assert Path(job.folder / "errors.jsonl").stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize("n_trials", [60, pytest.param(2000, marks=pytest.mark.faults, id="all")])
+def test_a_manifest_of_any_bytes_is_clips_or_one_line(data, n_trials):
+    rows = [
+        f"{path.relative_to(data)},valve,00,{path.parent.name},normal"
+        for path in sorted(data.rglob("*.wav"))
+    ]
+    content = "\n".join(["path,machine_type,machine_id,split,label", *rows]).encode()
+    manifest, rng = data / "clips.csv", random.Random(0)
+    parts = (b"", b"\0", b'"', b",", b"\n", b"\xff", b"=", b"../", b";", b"A" * 200_000)
+    counts, messages = {"read": 0, "refused": 0}, []
+
+    for _ in range(n_trials):
+        changed = bytearray(content)
+        for _ in range(rng.randint(1, 6)):
+            at = rng.randrange(len(changed) + 1)
+            changed[at : at + rng.choice((0, 1, 4, 80))] = rng.choice(parts)
+        manifest.write_bytes(changed)
+        try:
+            dataset = find_dataset(Settings(data=str(manifest), quiet=True))
+            assert all(Path(dataset.path(clip.key)).is_file() for clip in dataset.clips)
+            counts["read"] += 1
+        except (ValueError, OSError) as error:
+            counts["refused"] += 1
+            messages.append(str(error))
+
+    assert not [message for message in messages if "\n" in message]
+    print(f"\nmanifest: {n_trials} mutants, {counts}")
+    assert counts["refused"] > 0
