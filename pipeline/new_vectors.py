@@ -175,6 +175,7 @@ def _of_windows(
 def _encoded(
     parts: Sequence[Part], windows: Sequence[Mapping[int, Window]]
 ) -> Iterator[tuple[Window, Rows]]:
+    """Encode some windows by every part, and give each window its rows."""
     import numpy as np
 
     if not windows:

@@ -1,11 +1,10 @@
 """Detectors of sequences and images do what the reports drew: one score per clip."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 from detect import DETECTORS, detector_options, facts_of, make_detector
 from detect.detector import anomaly_scores
@@ -23,6 +22,9 @@ from detect.detectors.resnet_autoencoder import frozen_resnet50
 from detect.detectors.stacked_frames import FramesVAE, OfficialAE
 from detect.detectors.svdd import CollapsedError, SVDDAutoencoder, check_collapse
 from detect.detectors.training import DivergedError, Windows, train
+from embed import ENCODERS
+from pipeline import command_line
+from pipeline.systems import SYSTEMS
 
 NAMES = [name for name in DETECTORS if facts_of(name).takes == "sequences"]
 IMAGES = [n for n in NAMES if issubclass(DETECTORS[n].resolve(), ImageDetector)]
@@ -326,7 +328,7 @@ def test_a_vae_rates_by_its_latent_mean_and_draws_only_while_training(normals):
 
 @pytest.mark.parametrize("name", ["fc_vae", "conv_vae"])
 def test_an_overwhelming_beta_makes_a_vae_rate_clips_by_their_distance_from_the_mean(name, normals):
-    """Why fc-vae was inverted: see docs/systems.md."""
+    """Why fc-vae was inverted: see benchmarks/systems.md."""
     detector = small(name, epochs=60, beta=1e5, learning_rate=1e-2).fit(normals)
     z = torch.from_numpy(detector.scaler.transform(normals))
 
@@ -418,9 +420,35 @@ def test_resnet50_takes_a_save_pretrained_folder_and_says_what_is_missing(tmp_pa
         make_detector("resnet50_cnn").fit(normals)
 
 
-# ---- their page -------------------------------------------------------------
+# ---- the presets ------------------------------------------------------------------------------
 
-PAGE = (Path(__file__).parents[2] / "docs" / "systems.md").read_text(encoding="utf-8")
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_system_goes_together(name):
+    system = SYSTEMS[name]
+    gives = {"frames": "sequences", "bands": "bands"}.get(system.pooling, "vectors")
+
+    assert system.encoder in ENCODERS
+    assert facts_of(system.detector).takes == gives
+    for setting in system.set:
+        target, option = setting.split("=")[0].split(".")
+        if target == system.detector:
+            assert option in detector_options(target)
+        else:
+            assert target in (system.encoder, system.pooling)
+
+
+@pytest.mark.parametrize("given", [[], ["mel_conv_ae.epochs=1", "logmel.n_mels=32"]])
+def test_set_adds_to_a_system_and_comes_last(given, monkeypatch):
+    ran = []
+    monkeypatch.setattr(command_line, "whole_job", lambda settings: ran.append(settings) or 0)
+    flags = [word for text in given for word in ("--set", text)]
+
+    done = CliRunner().invoke(command_line.app, ["--system", "mel-conv-ae", *flags])
+
+    assert done.exit_code == 0
+    assert ran[0].set == ["logmel.n_mels=64", "mel_conv_ae.n_frames=128", *given]
+    assert ran[0].detector == "mel_conv_ae"
 
 
 @pytest.mark.parametrize("name", ["fc_ae", "lstm_predictor"])
@@ -430,8 +458,3 @@ def test_a_loss_that_is_no_number_names_the_epoch_and_what_to_do(name, normals):
 
     with pytest.raises(DivergedError, match=r"loss is (nan|inf) in epoch 1 .*lower learning_rate"):
         small(name, scaler="none", learning_rate=1e30).fit(broken)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_page_names_every_detector_of_sequences(name):
-    assert f"`{name}`" in PAGE

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import anomalous_sound
-from detect import DETECTORS
+from detect import DETECTORS, facts_of
 from embed import ENCODERS, POOLINGS, make_encoder
 from fetch.weights import WEIGHTS
 from ground.registry import is_own_class
@@ -111,6 +111,11 @@ def test_the_page_of_systems_has_a_row_for_each_that_names_its_detector(name):
 
     assert any(f"`{detector}`" in row for row in rows for detector in detectors)
     assert name == "auto" or f"| `{name}`" in study  # what the fan recordings gave
+
+
+@pytest.mark.parametrize("name", [n for n in DETECTORS if facts_of(n).takes == "sequences"])
+def test_the_page_of_systems_names_every_detector_of_sequences(name):
+    assert f"`{name}`" in (ROOT / "docs" / "systems.md").read_text(encoding="utf-8")
 
 
 def test_the_architecture_names_every_module_of_the_rooms():
