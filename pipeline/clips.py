@@ -39,10 +39,10 @@ def clip_table(dataset: DataSet) -> tuple[ClipTable, list[str]]:
 
 def training_only(dataset: DataSet) -> DataSet:
     """Leave out all but normal training clips; ValueError where there is none."""
-    clips = tuple(c for c in dataset.clips if (c.split, c.label) == ("train", "normal"))
-    if not clips:
+    training = dataset.only(lambda clip: (clip.split, clip.label) == ("train", "normal"))
+    if not training.clips:
         raise ValueError(f"{dataset.root} has no normal training recording")
-    return replace(dataset, clips=clips)
+    return training
 
 
 def without(unit: FitUnit, keys: frozenset[str]) -> FitUnit:
