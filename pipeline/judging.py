@@ -140,7 +140,7 @@ def _note_damaged(fits: MemberFits, journal: Journal) -> None:
         for key in fitted.damaged:
             journal.leave_out(
                 key,
-                f"its row in {fits.source.path.name} is damaged; "
+                f"it has a damaged row in the cache; "
                 f"`python -m cache verify {fits.source.path} --repair` removes damaged rows, and "
                 "the next run computes them again",
             )

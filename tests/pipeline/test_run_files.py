@@ -82,7 +82,7 @@ def test_results_of_any_bytes_are_rows_or_one_line(file, n_trials):
 
     for _ in range(n_trials):
         changed = bytearray(content)
-        for _ in range(rng.randint(1, 6)):
+        for _ in range(rng.choice((1, 1, 1, 2, 6))):
             at = rng.randrange(len(changed) + 1)
             part = rng.choice((b"", b"null", b'"', b"[", b"}", b"1e999", b"-", b"\xff", b"{}"))
             changed[at : at + rng.choice((0, 1, 1, 6, 60))] = part

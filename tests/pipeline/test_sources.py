@@ -159,7 +159,7 @@ def test_a_manifest_of_any_bytes_is_clips_or_one_line(data, n_trials):
 
     for _ in range(n_trials):
         changed = bytearray(content)
-        for _ in range(rng.randint(1, 6)):
+        for _ in range(rng.choice((1, 1, 1, 2, 6))):
             at = rng.randrange(len(changed) + 1)
             changed[at : at + rng.choice((0, 1, 4, 80))] = rng.choice(parts)
         manifest.write_bytes(changed)
