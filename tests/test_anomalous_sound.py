@@ -43,7 +43,11 @@ def test_importing_it_imports_no_room_but_the_ground():
 
     imported = set(done.stdout.split())
     assert "anomalous_sound" in imported
-    assert not {name.partition(".")[0] for name in imported} & {*ROOMS - {"ground"}, "numpy", "torch"}
+    assert not {name.partition(".")[0] for name in imported} & {
+        *ROOMS - {"ground"},
+        "numpy",
+        "torch",
+    }
 
 
 def test_the_wheel_brings_the_rooms_and_nothing_else(tmp_path):
