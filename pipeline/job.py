@@ -69,13 +69,12 @@ def run_job(settings: Settings) -> Job:
     weights, without_weights = weights_for_detectors(settings, [m.detector for m in members])
 
     is_grid = len(combinations) + len(refused) > 1
-    with (
-        grid_folder(
-            settings, dataset, members, weights, imported.store.header.source if imported else ""
-        )
-        if is_grid
-        else RunFolder.new(combinations[0].name, settings)
-    ) as folder:
+    if is_grid:
+        origin = imported.store.header.source if imported else ""
+        folder = grid_folder(settings, dataset, members, weights, origin)
+    else:
+        folder = RunFolder.new(combinations[0].name, settings)
+    with folder:
         for skipped in dataset.skipped:
             folder.leave_out(skipped.key, skipped.reason)
         pairs = [member.source for member in members if member.detector.name not in without_weights]

@@ -7,9 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
 
 SECONDS_PER_LINE = 10.0  # where there is no screen
 
@@ -90,17 +94,30 @@ def relay(room: str, *, quiet: bool) -> None:
         logger.addHandler(_Relay())
 
 
-@contextmanager
-def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Advance]:
-    """Show a bar with rate and time left, or a line now and then where there is no screen."""
+def _bar_columns() -> tuple[ProgressColumn, ...]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+
+
+@contextmanager
+def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Advance]:
+    """Show a bar with rate and time left, or a line now and then where there is no screen."""
+    from rich.progress import Progress
 
     started = last = time.monotonic()
     done, doing = 0, ""
@@ -116,17 +133,8 @@ def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Advan
     def rate() -> str:
         return f"{done / max(time.monotonic() - started, 1e-9):.1f} {unit}/s"
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
     live = messages.is_terminal and not quiet
-    with Bar(*columns, console=messages, disable=not live, transient=True) as bar:
+    with Bar(*_bar_columns(), console=messages, disable=not live, transient=True) as bar:
         task = bar.add_task(what, total=total, rate="")
 
         def print_sometimes(line: Callable[[], str]) -> None:

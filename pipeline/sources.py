@@ -145,6 +145,24 @@ class _Encoding:
         )
 
 
+class _Failures:
+    """Encoders and poolings that give no vectors; the run goes on while any other may."""
+
+    def __init__(self, n_pairs: int, journal: Journal) -> None:
+        self.errors: dict[Pair, Exception] = {}
+        self._n_pairs = n_pairs
+        self._journal = journal
+
+    def add(self, encoder: Choice, poolings: Sequence[Choice], error: Exception) -> None:
+        """Note and say a failure; raise the first one once every pair has failed."""
+        self.errors.update(((encoder, pooling), error) for pooling in poolings)
+        if len(self.errors) == self._n_pairs:
+            raise next(iter(self.errors.values()))
+        names = f"{encoder} {', '.join(map(str, poolings))}"
+        self._journal.log("not embedded", encoder_and_poolings=names, reason=one_line(error))
+        say("failed", f"{names}: {one_line(error)}", "red")
+
+
 def _sha256_of_rows(store: EmbeddingStore) -> dict[str, str]:
     return {key: row.sha256 for key, row in store.provenance().items()}
 
@@ -163,16 +181,7 @@ def embed_all(
     by_encoder: dict[Choice, list[Choice]] = {}
     for encoder, pooling in dict.fromkeys(pairs):
         by_encoder.setdefault(encoder, []).append(pooling)
-    n_pairs = sum(map(len, by_encoder.values()))
-    errors: dict[Pair, Exception] = {}
-
-    def give_up(encoder: Choice, poolings: Iterable[Choice], error: Exception) -> None:
-        errors.update(((encoder, pooling), error) for pooling in poolings)
-        if len(errors) == n_pairs:
-            raise next(iter(errors.values()))
-        names = f"{encoder} {', '.join(map(str, poolings))}"
-        journal.log("not embedded", encoder_and_poolings=names, reason=one_line(error))
-        say("failed", f"{names}: {one_line(error)}", "red")
+    failures = _Failures(sum(map(len, by_encoder.values())), journal)
 
     preprocessing = preprocessing_of(settings)
     encodings = []
@@ -180,7 +189,7 @@ def embed_all(
         try:
             encodings.append(_open(settings, dataset, encoder, poolings, preprocessing))
         except (OSError, ValueError) as error:
-            give_up(encoder, poolings, error)
+            failures.add(encoder, poolings, error)
     with ExitStack() as locks:
         stores = [store for encoding in encodings for store in encoding.stores.values()]
         is_locked = {}  # a complete cache on a read-only disk is read without a lock
@@ -192,7 +201,7 @@ def embed_all(
         keys = frozenset(clip.key for clip in dataset.clips)
         for encoding in encodings:
             if encoding.choice in failed:
-                give_up(encoding.choice, list(encoding.stores), failed[encoding.choice])
+                failures.add(encoding.choice, list(encoding.stores), failed[encoding.choice])
                 continue
             for pooling, store in encoding.stores.items():
                 try:
@@ -200,8 +209,8 @@ def embed_all(
                         store.merge()
                     sources[encoding.choice, pooling] = encoding.source(pooling, keys)
                 except (OSError, ValueError) as error:
-                    give_up(encoding.choice, [pooling], error)
-    return sources, {pair: one_line(error) for pair, error in errors.items()}
+                    failures.add(encoding.choice, [pooling], error)
+    return sources, {pair: one_line(error) for pair, error in failures.errors.items()}
 
 
 def _open(
@@ -294,6 +303,13 @@ def _fill(
                 batch_size=settings.batch_size,
                 workers=settings.workers,
             )
+    _log_embedded(work, journal)
+    return {work[number][0].choice: error for number, error in errors.items()}
+
+
+def _log_embedded(
+    work: Sequence[tuple[_Encoding, Sequence[frozenset[str]]]], journal: Journal
+) -> None:
     for encoding, missing in work:
         n_left_out = len(encoding.left_out)
         journal.log(
@@ -302,7 +318,6 @@ def _fill(
             computed=len(frozenset().union(*missing)) - n_left_out,
             left_out=n_left_out,
         )
-    return {work[number][0].choice: error for number, error in errors.items()}
 
 
 def _task(
