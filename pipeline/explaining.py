@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +138,7 @@ def frames_of(waveform: np.ndarray) -> np.ndarray:
     return frames
 
 
+@cache
 def _log_mel() -> Any:
     from embed import make_encoder
 
