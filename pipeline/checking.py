@@ -175,7 +175,8 @@ class Checker:
         if profile is None:
             return row
         from embed.recording_facts import recording_facts, recording_remarks
-        from embed.recordings.audio import ClipError, Need, load_for
+        from embed.recordings.audio import Need, load_for
+        from embed.recordings.dataset import ClipError
         from embed.recordings.preprocessing import Preprocessing
 
         (recording,) = load_for(path, [Need(SAMPLE_RATE, 1)], Preprocessing())

@@ -16,10 +16,9 @@ from pipeline.run_files import write_run
 from pipeline.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from detect.thresholds import MachineDecisions
-
     from detect.fitting import ClipTable
-    from embed.recordings.clips import DataSet
+    from detect.thresholds import MachineDecisions
+    from embed.recordings.dataset import DataSet
 
 
 def conclude(
@@ -67,9 +66,8 @@ def _outcome(
     reasons: Sequence[str],
 ) -> Outcome:
     """Decide by thresholds from training clips alone, and compare with the labels."""
-    from detect.thresholds import rates_at_boundary
-
     from detect.results import results
+    from detect.thresholds import rates_at_boundary
 
     scores = [machine.scores for machine in machines if machine.scores is not None]
     decided = [each for machine in machines for each in _decided(combination, machine)]

@@ -10,9 +10,8 @@ from ground.text import one_line
 from pipeline.judging import Fitted, MemberFits
 
 if TYPE_CHECKING:
-    from detect.out_of_fold import OutOfFold
-
     from detect.fitting import FitUnit, Scores
+    from detect.out_of_fold import OutOfFold
 
 Unit = tuple[str, str]
 """Machine type and machine ID; the ID is "" where one model is fitted per type."""

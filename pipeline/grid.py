@@ -18,7 +18,7 @@ from pipeline.screen import messages
 from pipeline.settings import Settings, as_config
 
 if TYPE_CHECKING:
-    from embed.recordings.clips import DataSet
+    from embed.recordings.dataset import DataSet
 
 UNIMPORTANT = ("out", "quiet", "json", "workers", "device", "batch_size", "offline", "cache_dir")
 """Settings that decide no figure: a grid goes on although they differ."""

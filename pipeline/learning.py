@@ -275,7 +275,8 @@ def _waveforms(
     settings: LearnSettings, paths: Mapping[str, Path], keys: Sequence[str]
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Read clips, or windows by their keys, at the profile's sample rate; skip unreadable ones."""
-    from embed.recordings.audio import ClipError, Need, load_for
+    from embed.recordings.audio import Need, load_for
+    from embed.recordings.dataset import ClipError
     from embed.recordings.preprocessing import Preprocessing
     from embed.recordings.windows import windows_of
 

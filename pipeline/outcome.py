@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pipeline.plan import Combination
 
 if TYPE_CHECKING:
-    from detect.thresholds import MachineDecisions
-
     from detect.fitting import Scores
     from detect.results import Result
+    from detect.thresholds import MachineDecisions
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,8 @@ import soundfile
 from peak_memory import measured
 from sounds import ENCODED, RATE, load, noise, write_by_pyav
 
-from embed.recordings.audio import (
-    ClipError,
-    Preprocessing,
-)
+from embed.recordings.dataset import ClipError
+from embed.recordings.preprocessing import Preprocessing
 from embed.recordings.windows import windows_of
 
 
