@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from detect.fitting import ClipTable, FitUnit
-    from embed.recordings.clips import DataSet
+    from embed.recordings.dataset import DataSet
 
 
 def table_of(dataset: DataSet) -> ClipTable:

@@ -90,7 +90,9 @@ class Sound:
 
 def listen_to(path: Path, channel: int | str) -> Sound | None:
     """Read a recording as it is; None for one that cannot be read, which its encoder says."""
-    from embed.recordings.audio import ClipError, Preprocessing, load_recording
+    from embed.recordings.audio import load_recording
+    from embed.recordings.dataset import ClipError
+    from embed.recordings.preprocessing import Preprocessing
 
     try:
         as_recorded = Preprocessing(channel=channel)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from pipeline.run_folder import RunFolder
 if TYPE_CHECKING:
     from detect.fitting import ClipTable
     from detect.results import Result
-    from embed.recordings.clips import DataSet
+    from embed.recordings.dataset import DataSet
 
 
 def write_run(
