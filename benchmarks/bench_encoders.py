@@ -29,7 +29,8 @@ from peers import NAIVE, numpy_log_mel, published_ast, published_cnn14
 from embed import make_encoder, make_pooling
 from embed.embedding import Task, embed_clips
 from embed.encoder import Encoder
-from embed.recordings.audio import Preprocessing, load_recording
+from embed.recordings.audio import load_recording
+from embed.recordings.preprocessing import Preprocessing
 
 SECONDS, RATE = 10, 16_000
 GFLOP = {"panns": 40.1, "ast": 242.0, "vggish": 17.3}  # of one clip, after pruning

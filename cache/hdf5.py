@@ -30,15 +30,6 @@ class _Sink(io.RawIOBase):
         self._file = path.open("x+b", buffering=0)
         self.error: OSError | None = None
 
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._file.seek(offset, whence)
 

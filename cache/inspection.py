@@ -61,11 +61,6 @@ class Verification:
     def intact(self) -> bool:
         return not self.structure and not any(self.counts[kind] for kind in WRONG)
 
-    @property
-    def current(self) -> bool:
-        """Tell whether every row belongs to a file that is there, as it is."""
-        return not any(self.counts[kind] for kind in ("absent", "changed"))
-
 
 def describe(path: Path) -> Description:
     """Describe a store; ValueError says why it cannot be read."""

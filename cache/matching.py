@@ -10,8 +10,6 @@ from pathlib import PurePosixPath
 from cache.format import same_form
 
 MATCHES = ("path", "name", "stem")
-
-
 AUDIO = re.compile(r"\.(wav|flac|ogg|mp3|aif|aiff|m4a)$", re.IGNORECASE)
 
 

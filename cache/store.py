@@ -25,14 +25,7 @@ from typing import Any
 import numpy as np
 
 from cache.failures import MovedError, explaining
-from cache.format import (
-    UNKNOWN,
-    VECTOR_TYPES,
-    Provenance,
-    StoreHeader,
-    T,
-    in_blocks,
-)
+from cache.format import UNKNOWN, VECTOR_TYPES, Provenance, StoreHeader, T, in_blocks
 from cache.locking import locked
 from cache.parts import part_bytes, parts_folder, parts_in, write_part
 from cache.reader import FAULTS, WRONG, StoreReader, header_at, index_of, snapshot_of
@@ -142,7 +135,7 @@ class EmbeddingStore:
         return self.path.exists() or bool(parts_in(self.parts_folder))
 
     def __len__(self) -> int:
-        return self._retrying(lambda: len(index_of(snapshot_of(self.path)).order))
+        return self._reading(lambda reader: len(reader.index.order))
 
     # -- what is there ------------------------------------------------------------------------
 
@@ -212,57 +205,49 @@ class EmbeddingStore:
         """Read rows, and how many frames of each are real; -1 where rows are vectors."""
         keys = list(keys)
 
-        def read() -> tuple[np.ndarray, np.ndarray]:
-            with StoreReader(self.path) as reader:
-                at = reader.index.find(keys)
-                absent = np.flatnonzero(at < 0)
-                if len(absent):
-                    raise KeyError(
-                        f"{len(absent)} of {len(keys)} clips are not in {self.path}, "
-                        f"first {keys[absent[0]]!r}; embed them before reading"
-                    )
-                return reader.rows(keys, at)
+        def read(reader: StoreReader) -> tuple[np.ndarray, np.ndarray]:
+            at = reader.index.find(keys)
+            absent = np.flatnonzero(at < 0)
+            if len(absent):
+                raise KeyError(
+                    f"{len(absent)} of {len(keys)} clips are not in {self.path}, "
+                    f"first {keys[absent[0]]!r}; embed them before reading"
+                )
+            return reader.rows(keys, at)
 
-        return self._retrying(read)
+        return self._reading(read)
 
     def keys(self) -> list[str]:
         """List every key, in the order of the rows."""
-
-        def read() -> list[str]:
-            with StoreReader(self.path) as reader:
-                return reader.names(np.sort(reader.index.order))
-
-        return self._retrying(read)
+        return self._reading(lambda reader: reader.names(np.sort(reader.index.order)))
 
     def provenance(self) -> dict[str, Provenance]:
         """Return what each row was computed from, by key, in the order of the rows."""
 
-        def read() -> dict[str, Provenance]:
-            with StoreReader(self.path) as reader:
-                at = np.sort(reader.index.order)
-                sizes, mtimes = reader.index.sizes[at].tolist(), reader.index.mtimes[at].tolist()
-                digests = [digest.tobytes().hex() for digest in reader.column("sha256", at)]
-                rows = map(Provenance, sizes, mtimes, digests)
-                return dict(zip(reader.names(at), rows, strict=True))
+        def read(reader: StoreReader) -> dict[str, Provenance]:
+            at = np.sort(reader.index.order)
+            sizes, mtimes = reader.index.sizes[at].tolist(), reader.index.mtimes[at].tolist()
+            digests = [digest.tobytes().hex() for digest in reader.column("sha256", at)]
+            rows = map(Provenance, sizes, mtimes, digests)
+            return dict(zip(reader.names(at), rows, strict=True))
 
-        return self._retrying(read)
+        return self._reading(read)
 
     def about(self) -> About:
         """Describe the files as they are."""
 
-        def read() -> About:
-            with StoreReader(self.path) as reader:
-                files = [*reader.parts, *([self.path] if self.path.exists() else [])]
-                return About(
-                    clips=len(reader.index.order),
-                    row_shape=reader.shape()[0] if len(reader.index.order) else (),
-                    bytes=sum(file.stat().st_size for file in files),
-                    unmerged_parts=len(reader.parts),
-                    merged="" if reader.table is None else reader.table.merged,
-                    notes={} if reader.table is None else dict(reader.table.notes),
-                )
+        def read(reader: StoreReader) -> About:
+            files = [*reader.parts, *([self.path] if self.path.exists() else [])]
+            return About(
+                clips=len(reader.index.order),
+                row_shape=reader.shape()[0] if len(reader.index.order) else (),
+                bytes=sum(file.stat().st_size for file in files),
+                unmerged_parts=len(reader.parts),
+                merged="" if reader.table is None else reader.table.merged,
+                notes={} if reader.table is None else dict(reader.table.notes),
+            )
 
-        return self._retrying(read)
+        return self._reading(read)
 
     def notes(self) -> dict[str, str]:
         """Return the notes that merges left."""
@@ -277,12 +262,9 @@ class EmbeddingStore:
         `damaged` rows do not fit their checksum, `misnamed` ones not the hash of their name;
         `zero` rows are suspicious, not wrong.
         """
-
-        def read() -> dict[str, list[str]]:
-            with StoreReader(self.path) as reader:
-                return {kind: reader.names(at) for kind, at in _faulty(reader).items()}
-
-        return self._retrying(read)
+        return self._reading(
+            lambda reader: {kind: reader.names(at) for kind, at in _faulty(reader).items()}
+        )
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -431,6 +413,15 @@ class EmbeddingStore:
         perhaps only reads, the body runs without a lock. Yields whether the lock is held.
         """
         return locked(self.path, timeout, tell, reading=reading)
+
+    def _reading(self, action: Callable[[StoreReader], T]) -> T:
+        """Open the files and call `action`; again where a merge has moved them meanwhile."""
+
+        def read() -> T:
+            with StoreReader(self.path) as reader:
+                return action(reader)
+
+        return self._retrying(read)
 
     def _retrying(self, action: Callable[[], T]) -> T:
         for _ in range(20):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from cache.failures import explaining
-from cache.format import Provenance, in_blocks, same_form
+from cache.format import Provenance, in_blocks, of_one_length, same_form
 from cache.hdf5 import publishing
 from cache.inspection import file_of
 from cache.reader import header_at
@@ -45,7 +45,8 @@ def merge_stores(sources: Sequence[Path], into: Path, tell: Tell | None = None) 
     with target.lock(tell=tell):
         for store, rows in _additions(stores, target):
             for keys in in_blocks(list(rows), _ROWS):
-                for names, vectors in _by_length(store, keys):
+                for of_length, vectors in of_one_length(*store.read_with_lengths(keys)):
+                    names = [keys[i] for i in of_length.tolist()]
                     target.append(names, vectors, [rows[name] for name in names])
         target.merge()
     return target
@@ -76,16 +77,6 @@ def _additions(
             f"{', '.join(conflicts[:3])}; prune or verify the stores first"
         )
     return additions
-
-
-def _by_length(
-    store: EmbeddingStore, keys: Sequence[str]
-) -> Iterator[tuple[list[str], np.ndarray]]:
-    rows, lengths = store.read_with_lengths(keys)
-    for length in np.unique(lengths):
-        of_length = np.flatnonzero(lengths == length)
-        names = [keys[int(i)] for i in of_length]
-        yield names, rows[of_length] if length < 0 else rows[of_length, :length]
 
 
 def export(store: EmbeddingStore, out: Path, layout: str) -> None:

@@ -96,6 +96,10 @@ class Scores:
     """Losses per epoch (`detect.detectors.training.Epoch`), where a network was trained."""
     warnings: tuple[str, ...] = ()
 
+    def by_clip(self) -> Iterator[tuple[str, str, float]]:
+        """Yield key, machine ID and score of each test clip."""
+        yield from zip(self.unit.test_keys, self.unit.test_ids, self.scores.tolist(), strict=True)
+
 
 def units(table: ClipTable, fit_per: FitPer = "id", *, tested_only: bool = True) -> list[FitUnit]:
     """Group the clips that share a model: per machine ID, or per type.

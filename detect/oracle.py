@@ -6,8 +6,14 @@ them calls them oracle.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from detect.fitting import ClipTable, Scores
 
 Array = NDArray[np.float64]
 TARGET_RECALL = 0.8
@@ -49,3 +55,22 @@ def oracle_thresholds(
 def _share_above(values: Array, thresholds: Array) -> Array:
     at_most = np.searchsorted(np.sort(values), thresholds, side="right")
     return 1 - at_most / len(values)
+
+
+def oracle_thresholds_of(table: ClipTable, scores: Sequence[Scores]) -> dict[str, dict[str, float]]:
+    """Choose oracle thresholds for each machine with both classes, by `type ID`."""
+    label_of = dict(zip(table.key, table.label, strict=True))
+    clips: dict[str, list[tuple[bool, float]]] = {}
+    for fitted in scores:
+        unit = fitted.unit
+        for key, machine_id, score in zip(
+            unit.test_keys, unit.test_ids, fitted.scores.tolist(), strict=True
+        ):
+            if label_of[key] != "unknown":
+                name = f"{unit.machine_type} {machine_id}".strip()
+                clips.setdefault(name, []).append((label_of[key] == "anomalous", score))
+    return {
+        name: oracle_thresholds([truth for truth, _ in rated], [score for _, score in rated])
+        for name, rated in clips.items()
+        if len({truth for truth, _ in rated}) == 2
+    }

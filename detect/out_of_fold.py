@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detect import detector as detectors
 from detect import facts_of
+from detect.detector import scores_out_of_fold
 from detect.fitting import Array, DetectorChoice, FitUnit, Read, fit_and_score, read_for
 
 FEWEST = 3
@@ -127,7 +127,7 @@ def _vectors_and_digests(
 
 
 def _reader_of(vectors: NDArray[Any], keys: Sequence[str]) -> Read:
-    """Return what reads rows of `vectors` by the keys of their clips."""
+    """Return a function that gives rows of `vectors` by the keys of their clips."""
     row_of = {key: i for i, key in enumerate(keys)}
     return lambda asked: vectors[[row_of[key] for key in asked]]
 
@@ -201,9 +201,16 @@ def _without_refitting(
     seed: int,
 ) -> Array | None:
     """Take the detector's exact way where it has one; None otherwise."""
-    shortcut = getattr(detectors, "scores_out_of_fold", None)
-    scores = None if shortcut is None else shortcut(choice.make(seed), vectors, folds)
-    return None if scores is None else _finite(unit, -np.asarray(scores, dtype=np.float64))
+    scores = scores_out_of_fold(choice.make(seed), vectors, folds)
+    if scores is None:
+        return None
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        raise ValueError(
+            f"The out-of-fold score of {unit.train_keys[bad[0]]!r} is {-scores[bad[0]]}; "
+            "its embedding or the fit is not usable"
+        )
+    return -scores
 
 
 def _by_refitting(
@@ -228,14 +235,4 @@ def _by_refitting(
                 f"Without fold {number + 1} of {folds.max() + 1}, {unit.name} gets no threshold: "
                 f"{error}"
             ) from error
-    return scores
-
-
-def _finite(unit: FitUnit, scores: Array) -> Array:
-    bad = np.flatnonzero(~np.isfinite(scores))
-    if len(bad):
-        raise ValueError(
-            f"The out-of-fold score of {unit.train_keys[bad[0]]!r} is {scores[bad[0]]}; "
-            "its embedding or the fit is not usable"
-        )
     return scores

@@ -12,25 +12,15 @@ from numpy.typing import NDArray
 from detect import metrics
 from detect.detector import last_step
 from detect.fitting import Array, ClipTable, FitPer, Scores
-from detect.thresholds import FEW_CLIPS, MachineDecisions, few_clips_warning, proportion_interval
+from detect.thresholds import MachineDecisions, few_clips_warning, proportion_interval
 
 POOLED_APART = "scores of separate models are pooled"
-
-
 SUMMARIES = ("mean", "hmean", "pooled")
-
-
 TOTAL = "total"
 """The machine type of the averages over several types."""
-
-
 DOMAIN_COLUMNS = ("auc_source", "auc_target", "pauc_source", "pauc_target")
-
-
 EQUAL = 1e-12
 """Scores that differ by less than this share of the largest are equal."""
-
-
 HUGE = 1e12
 """A column's deviation that no real embedding has."""
 
@@ -89,6 +79,10 @@ class Result:
             value = getattr(self, name)
             if isinstance(value, Mapping):  # read from JSON
                 object.__setattr__(self, name, Decided(**value))
+
+    @property
+    def name(self) -> str:
+        return f"{self.machine_type} {self.machine_id}".strip()
 
     @property
     def is_summary(self) -> bool:
@@ -265,25 +259,30 @@ def _notes(machine: _Machine, n_normal: int, n_anomalous: int, n_unlabelled: int
     notes = []
     scores = machine.clips.score
     rated = scores[np.isfinite(scores)]
+    n_unrated = int(np.sum(~np.isfinite(machine.clips.labelled.score)))
     if not n_normal and not n_anomalous:
         notes.append("no labels")
     elif not n_normal or not n_anomalous:
         notes.append(f"{n_normal} normal, {n_anomalous} anomalous")
     elif n_unlabelled:
         notes.append(f"{n_unlabelled} clips without label")
-    if len(rated) < len(scores):
-        notes.append(f"{len(scores) - len(rated)} clips without score, so no AUC")
+    if n_unrated:
+        notes.append(f"{n_unrated} labelled clips have no score, so there is no AUC")
     if len(rated) > 1 and np.ptp(rated) <= EQUAL * np.abs(rated).max():
         notes.append(f"all scores are equal{machine.why_equal and ': ' + machine.why_equal}")
     if n_normal and n_anomalous and min(n_normal, n_anomalous) < metrics.FEWEST_FOR_PAUC:
-        notes.append("few test clips: no interval of pAUC")
-    if 0 < machine.n_train < FEW_CLIPS:
-        notes.append(few_clips_warning(machine.n_train))
-    decided = machine.decided
-    if decided is not None:
-        threshold = decided.decisions and decided.decisions.threshold
-        notes.append(threshold.note if threshold else decided.why_not)
-    return [note for note in dict.fromkeys(notes) if note]
+        notes.append(
+            f"pAUC has no interval, since that needs {metrics.FEWEST_FOR_PAUC} normal and "
+            f"{metrics.FEWEST_FOR_PAUC} anomalous test clips"
+        )
+    why, confidence = "", None
+    if machine.decided is not None:
+        decisions = machine.decided.decisions
+        why = decisions.threshold.note if decisions else machine.decided.why_not
+        confidence = decisions.threshold.confidence if decisions else None
+    if why or machine.n_train:
+        notes.append(why or few_clips_warning(machine.n_train, confidence))
+    return [note for note in notes if note]
 
 
 def why_equal(detector: Any) -> str:

@@ -30,8 +30,6 @@ Rule = Literal["conformal", "gamma"]
 Verdict = Literal["normal", "suspicious", "anomalous", "unknown"]
 
 FALSE_ALARMS = 0.05
-DCASE_FALSE_ALARMS = 0.1
-"""What `rule="gamma"` is meant for: DCASE's baselines take the 90 % quantile."""
 SUSPICIOUS = 3.0
 """A clip is suspicious up to this many times the promised rate."""
 FEW_CLIPS = 10
@@ -125,7 +123,7 @@ def conformal_k(n: int, false_alarms: float, confidence: float | None = None) ->
     from scipy.special import betainc
 
     ks = np.arange(1, n + 1)
-    kept = betainc(n + 1 - ks, ks, false_alarms) >= confidence
+    kept = betainc(n + 1 - ks, ks, false_alarms) >= confidence - ROUNDING
     return int(ks[kept][0]) if kept.any() else None
 
 
@@ -152,8 +150,8 @@ def threshold_of(
     """Choose the threshold from out-of-fold scores (n,) of normal clips.
 
     `false_alarms="auto"` is 5 %, or the least that n clips can promise where that is more; `note`
-    says so. `rule="gamma"` fits a gamma distribution as DCASE's baselines do, and promises
-    nothing; theirs has `false_alarms=0.1`. Raises ValueError for a promise that n clips cannot
+    says so. `rule="gamma"` fits a gamma distribution as DCASE's baselines do, with their
+    `false_alarms=0.1`, and promises nothing. Raises ValueError for a promise that n clips cannot
     keep, with the number needed.
     """
     scores = _calibration(out_of_fold_scores)
@@ -165,24 +163,21 @@ def threshold_of(
         return Threshold(value, rate, None, n, 0, rule, note)
     k, note = conformal_k(n, rate, confidence), ""
     if k is None:
-        least = least_rate(n, confidence)
-        with_confidence = f" with confidence {confidence:g}" if confidence else ""
-        needed = clips_needed(rate, confidence)
-        cannot = (
-            f"{n} training clips cannot promise a false-alarm rate of {rate:.3g}{with_confidence}"
-        )
+        least, needed = least_rate(n, confidence), clips_needed(rate, confidence)
+        sure = f" with confidence {confidence:g}" if confidence else ""
         if wanted != "auto":
+            proposed = ceil(least * 1000) / 1000  # rounded up, so that it can be promised
             raise ValueError(
-                f"{cannot}: that needs {needed} clips; record more, ask for {_up(least)} or "
-                "more, or take auto, which promises what is possible"
+                f"{n} training clips cannot promise a false-alarm rate of {rate:.3g}{sure}: that "
+                f"needs {needed} clips; record more, ask for {proposed:g} or more, or take auto, "
+                "which promises what is possible"
             )
-        k, rate, note = n, least, f"{cannot} ({needed} are needed); {least:.3g} is promised"
+        note = (
+            f"the threshold promises {100 * least:.3g} % false alarms{sure}, since {100 * rate:g} "
+            f"% needs {needed} training clips and there are {n}"
+        )
+        k, rate = n, least
     return Threshold(float(np.sort(scores)[k - 1]), rate, confidence, n, k, rule, note)
-
-
-def _up(rate: float) -> str:
-    """Write a rate in three decimals, rounded up so that it can be promised."""
-    return f"{ceil(rate * 1000) / 1000:g}"
 
 
 def _calibration(scores: ArrayLike) -> Array:
@@ -338,10 +333,10 @@ def rates_at_boundary(table: ClipTable, scores: Sequence[Scores]) -> dict[str, f
         boundary = getattr(last_step(fitted.detector), "offset_", None)
         if boundary is None:
             return {}
-        for key, score in zip(fitted.unit.test_keys, fitted.scores, strict=True):
+        for key, _, score in fitted.by_clip():
             if label_of[key] != "unknown":
                 truth.append(label_of[key] == "anomalous")
-                values.append(-float(score) - float(boundary))
+                values.append(-score - float(boundary))
     if not truth:
         return {}
     return {

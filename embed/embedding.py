@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embed.recordings.audio import ClipError, Need, Preprocessing, Recording, load_for
+from embed.recordings.audio import Need, Recording, load_for
+from embed.recordings.dataset import ClipError
+from embed.recordings.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from embed.encoder import Encoder

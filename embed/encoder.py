@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from embed.fingerprint import ENVIRONMENT, RUNTIME, configuration, fingerprint
+from embed.fingerprint import ENVIRONMENT
 
 if TYPE_CHECKING:
     from embed.pooling import Pooling
-    from embed.recordings.audio import Preprocessing
-
-__all__ = ["RUNTIME", "Encoder", "configuration", "fingerprint"]
+    from embed.recordings.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)

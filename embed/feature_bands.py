@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed import make_encoder, make_pooling
+from embed.encoders.band_power import hz_to_mel, mel_to_hz
+from embed.encoders.spectrum import N_BANDS, N_GROUPS, corners_hz
+from embed.pooling import FULL_WIDTH
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 ONE_PER_BAND = ("mean", "max", "clip", "gwrp", "gem", "rdp", "quiet")
 """Poolings of log-mel frames that give one level per band."""
@@ -42,14 +45,14 @@ def feature_bands(
         none = np.full(len(WAVE_KINDS), np.nan)
         return FeatureBands(none, none, WAVE_KINDS)
     if encoder == "spectrum":
-        return _level_and_movement(_triangles(np.geomspace(20.0, 8000.0, 98)), 1, 8)
+        return _level_and_movement(_triangles(corners_hz()), 1, N_BANDS // N_GROUPS)
     if encoder != "logmel":
         return None
     edges = mel_bands(**(encoder_options or {}))
     n_bands = len(edges) - 1
     if pooling == "fluctuation":
-        groups = getattr(make_pooling(pooling, **(pooling_options or {})), "groups", 32)
-        return _level_and_movement(edges, 2, 128 // groups)
+        fluctuation: Any = make_pooling(pooling, **(pooling_options or {}))
+        return _level_and_movement(edges, 2, FULL_WIDTH // fluctuation.groups)
     if pooling in ONE_PER_BAND:
         kind = "quiet" if pooling == "quiet" else "level"
         return FeatureBands(edges[:-1], edges[1:], (kind,) * n_bands)
@@ -63,23 +66,9 @@ def mel_bands(**options: Any) -> Array:
     neighbouring bands meet.
     """
     encoder: Any = make_encoder("logmel", **options)
-    lowest, highest = _mel(encoder.fmin), _mel(encoder.fmax or encoder.sample_rate / 2)
-    return _triangles(_hz(np.linspace(lowest, highest, encoder.n_mels + 2)))
-
-
-HZ_PER_MEL, BREAK_HZ, LOG_STEP = 200 / 3, 1000.0, np.log(6.4) / 27
-"""Slaney's mel scale, as librosa has it: linear below 1 kHz, logarithmic above."""
-
-
-def _mel(hz: float) -> float:
-    if hz < BREAK_HZ:
-        return hz / HZ_PER_MEL
-    return float(BREAK_HZ / HZ_PER_MEL + np.log(hz / BREAK_HZ) / LOG_STEP)
-
-
-def _hz(mel: Array) -> Array:
-    above = np.maximum(mel - BREAK_HZ / HZ_PER_MEL, 0.0)
-    return np.where(above > 0, BREAK_HZ * np.exp(LOG_STEP * above), mel * HZ_PER_MEL)
+    fmax = encoder.fmax or encoder.sample_rate / 2
+    mels = np.linspace(hz_to_mel(encoder.fmin), hz_to_mel(fmax), encoder.n_mels + 2)
+    return _triangles(mel_to_hz(mels))
 
 
 def _triangles(corners: Array) -> Array:

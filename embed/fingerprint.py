@@ -19,7 +19,7 @@ from ground.registry import Row, find_row, is_own_class
 if TYPE_CHECKING:
     from embed.encoder import Encoder
     from embed.pooling import Pooling
-    from embed.recordings.audio import Preprocessing
+    from embed.recordings.preprocessing import Preprocessing
 
 RUNTIME: Mapping[str, Any] = {"decides_vectors": False}
 """Of a field that says where weights come from: their hash is in the fingerprint instead."""
@@ -50,9 +50,8 @@ def configuration(
         "pooling_options": _decisive(pooling),
     }
     for key, part in (("preprocessing_version", preprocessing), ("pooling_version", pooling)):
-        version = getattr(type(part), "version", FIRST_VERSION)
-        if version != FIRST_VERSION:  # the first was not hashed, and its caches stay valid
-            facts[key] = version
+        if part.version != FIRST_VERSION:  # the first was not hashed, and its caches stay valid
+            facts[key] = part.version
     facts[REBUILD] = {
         "encoder": _registered(encoder, ENCODERS),
         "encoder_options": _stored(encoder),
@@ -82,7 +81,7 @@ def encoder_from(
     or another version than then, and for a class from outside the registries, which is imported
     only if `trust_classes`, since that runs its code.
     """
-    from embed.recordings.audio import Preprocessing
+    from embed.recordings.preprocessing import Preprocessing
 
     plan = configuration.get(REBUILD)
     if not isinstance(plan, Mapping):

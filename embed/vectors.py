@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embed.embedding import Content, Task, embed_clips
-from embed.recordings.audio import Preprocessing
+from embed.recordings.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from embed.encoder import Encoder

@@ -236,7 +236,8 @@ class Checker:
         self, dataset: DataSet, machine_of: Mapping[str, tuple[str, str]], windows: Windows
     ) -> Iterator[Checked]:
         """Judge the windows of recordings, in constant memory but for their verdicts."""
-        from embed.recordings.audio import ClipError, seconds_of
+        from embed.recordings.audio import seconds_of
+        from embed.recordings.dataset import ClipError
 
         for key, machine in machine_of.items():
             path = dataset.path(key)

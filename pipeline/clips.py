@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from detect.fitting import ClipTable, FitUnit
-    from embed.recordings.clips import DataSet
+    from embed.recordings.dataset import DataSet
 
 
 def table_of(dataset: DataSet) -> ClipTable:
@@ -39,15 +39,10 @@ def clip_table(dataset: DataSet) -> tuple[ClipTable, list[str]]:
 
 def training_only(dataset: DataSet) -> DataSet:
     """Leave out all but normal training clips; ValueError where there is none."""
-    kept = [
-        (clip, stats)
-        for clip, stats in zip(dataset.clips, dataset.stats, strict=True)
-        if (clip.split, clip.label) == ("train", "normal")
-    ]
-    if not kept:
+    training = dataset.only(lambda clip: (clip.split, clip.label) == ("train", "normal"))
+    if not training.clips:
         raise ValueError(f"{dataset.root} has no normal training recording")
-    clips, stats = zip(*kept, strict=True)
-    return replace(dataset, clips=clips, stats=stats)
+    return training
 
 
 def without(unit: FitUnit, keys: frozenset[str]) -> FitUnit:

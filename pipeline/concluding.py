@@ -19,7 +19,7 @@ from pipeline.run_folder import RunFolder
 if TYPE_CHECKING:
     from detect.fitting import ClipTable
     from detect.thresholds import MachineDecisions
-    from embed.recordings.clips import DataSet
+    from embed.recordings.dataset import DataSet
 
 
 def conclude(

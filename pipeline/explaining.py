@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,9 @@ class Sound:
 
 def listen_to(path: Path, channel: int | str) -> Sound | None:
     """Read a recording as it is; None for one that cannot be read, which its encoder says."""
-    from embed.recordings.audio import ClipError, Preprocessing, load_recording
+    from embed.recordings.audio import load_recording
+    from embed.recordings.dataset import ClipError
+    from embed.recordings.preprocessing import Preprocessing
 
     try:
         as_recorded = Preprocessing(channel=channel)  # type: ignore[arg-type]
@@ -138,6 +140,7 @@ def frames_of(waveform: np.ndarray) -> np.ndarray:
     return frames
 
 
+@cache
 def _log_mel() -> Any:
     from embed import make_encoder
 

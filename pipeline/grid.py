@@ -23,7 +23,7 @@ from pipeline.settings import Settings, as_config
 from pipeline.sources import preprocessing_of
 
 if TYPE_CHECKING:
-    from embed.recordings.clips import DataSet
+    from embed.recordings.dataset import DataSet
 
 UNIMPORTANT = ("out", "quiet", "json", "workers", "device", "batch_size", "offline", "cache_dir")
 """Settings that decide no figure: a grid goes on although they differ."""
@@ -76,7 +76,7 @@ def _fingerprints(settings: Settings, members: Sequence[Member]) -> dict[str, st
 
     An encoder that cannot be had has none; what is wrong with it is said when it is used.
     """
-    from embed.encoder import configuration, fingerprint
+    from embed.fingerprint import configuration, fingerprint
 
     found = {}
     for encoder, pooling in dict.fromkeys(member.source for member in members):

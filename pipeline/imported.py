@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cache.foreign import Report
     from cache.store import EmbeddingStore
     from embed.pooling import Pooling
-    from embed.recordings.clips import DataSet
+    from embed.recordings.dataset import DataSet
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ def imported_clips(settings: Settings, imported: Import) -> tuple[DataSet, dict[
     Returns the data set, its clips without a row among the skipped, and the name of each clip.
     """
     from cache.matching import match
-    from embed.recordings.clips import Skipped, clips_of_names
+    from embed.recordings.clips import clips_of_names
+    from embed.recordings.dataset import Skipped
 
     names = imported.store.keys()
     if not settings.data:

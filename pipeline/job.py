@@ -21,7 +21,7 @@ from pipeline.settings import Settings, given_from_python, settings_of
 from pipeline.sources import Pair, Source, embed_all, find_dataset
 
 if TYPE_CHECKING:
-    from embed.recordings.clips import DataSet
+    from embed.recordings.dataset import DataSet
 
 
 @dataclass(frozen=True)

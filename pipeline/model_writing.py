@@ -162,13 +162,13 @@ def _member(fit: MemberFits) -> ModelMember:
     detectors: list[Any] = [
         last_step(fitted.scores.detector) for fitted in fit.fitted if fitted.scores is not None
     ]
-    holds_network = bool(detectors) and bool(facts_of_class(type(detectors[0])).published_network)
+    network = facts_of_class(type(detectors[0])).published_network if detectors else ""
     return ModelMember(
         name=fit.member.name,
         detector=fit.member.detector.name,
         configuration=configuration,
         fingerprint=fingerprint(configuration) if configuration else "",
-        network_folder=str(detectors[0].weights) if holds_network else "",
+        network_folder=str(detectors[0].weights) if network else "",
     )
 
 

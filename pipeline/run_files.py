@@ -20,7 +20,7 @@ from pipeline.run_folder import RunFolder
 if TYPE_CHECKING:
     from detect.fitting import ClipTable
     from detect.results import Result
-    from embed.recordings.clips import DataSet
+    from embed.recordings.dataset import DataSet
 
 
 def write_run(
@@ -33,6 +33,7 @@ def write_run(
     left_out: Sequence[tuple[str, str]],
 ) -> None:
     """Write the files of a combination; results.json comes last, and says that all are there."""
+    from detect.oracle import oracle_thresholds_of
     from pipeline.model_writing import save_model
     from report import result_files, score_files
 
@@ -50,6 +51,7 @@ def write_run(
     save_model(path / "model", outcome.combination, fits, machines)
     _draw(outcome, fits, dataset, table, folder, left_out)
     more = {
+        "oracle": oracle_thresholds_of(table, outcome.scores),
         "decisions": outcome.decisions,
         "failed": outcome.reason,
         "warning": outcome.warning,

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from embed.embedding import Task
     from embed.encoder import Encoder
     from embed.pooling import Pooling
-    from embed.recordings.audio import Preprocessing
-    from embed.recordings.clips import DataSet
+    from embed.recordings.dataset import DataSet
+    from embed.recordings.preprocessing import Preprocessing
 
 Pair = tuple[Choice, Choice]
 """An encoder and a pooling: what vectors are kept under."""
@@ -56,7 +56,8 @@ class Source:
 
 def find_dataset(settings: EmbedSettings | Settings) -> DataSet:
     """Find the clips of --data, and say what was remarkable about them."""
-    from embed.recordings.clips import UnknownMachine, find_clips
+    from embed.recordings.clips import find_clips
+    from embed.recordings.dataset import UnknownMachine
 
     root, named = _data_root(settings)
     try:
@@ -109,7 +110,7 @@ def _demo_data(*, quiet: bool) -> Path:
 
 def preprocessing_of(settings: EmbedSettings | Settings) -> Preprocessing:
     """Collect the settings that are fields of `Preprocessing`, by their names."""
-    from embed.recordings.audio import Preprocessing
+    from embed.recordings.preprocessing import Preprocessing
 
     values = {f.name: getattr(settings, f.name) for f in fields(Preprocessing)}
     if str(values["channel"]).isdigit():
@@ -225,7 +226,7 @@ def _open(
     UsageError for a pooling that the encoder does not go with.
     """
     from cache.store import EmbeddingStore
-    from embed.encoder import configuration, fingerprint
+    from embed.fingerprint import configuration, fingerprint
 
     needs_device = not encoder_class(choice.name).concurrent
     devices = devices_of(settings) if needs_device else ["cpu"]

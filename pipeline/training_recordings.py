@@ -69,7 +69,7 @@ def _windows_heard(
     path: Path, channel: int | str, windows: Windows
 ) -> Iterator[tuple[float, Sound]]:
     """Listen to the windows of a recording, up to what cannot be read."""
-    from embed.recordings.audio import ClipError
+    from embed.recordings.dataset import ClipError
     from embed.recordings.preprocessing import Preprocessing
     from embed.recordings.windows import windows_of
     from pipeline.explaining import SAMPLE_RATE, file_rate_of

@@ -94,13 +94,10 @@ def machine_scores(
     result_of = {(r.machine_type, r.machine_id): r for r in results if not r.is_summary}
     clips: dict[tuple[str, str], list[tuple[float, str]]] = {}
     for fitted in scores:
-        unit = fitted.unit
-        for key, machine_id, score in zip(
-            unit.test_keys, unit.test_ids, fitted.scores, strict=True
-        ):
+        for key, machine_id, score in fitted.by_clip():
             if np.isfinite(score):
-                machine = unit.machine_type, machine_id
-                clips.setdefault(machine, []).append((-float(score), key))
+                machine = fitted.unit.machine_type, machine_id
+                clips.setdefault(machine, []).append((-score, key))
     gathered = []
     for machine in sorted(clips):
         ranked = sorted(clips[machine])

@@ -17,9 +17,7 @@ from detect.fitting import ClipTable, Scores
 from detect.results import Result, official_score
 from ground.files import write_whole
 from report.csv_files import cell_of, csv_text
-
-Machine = tuple[str, str]
-"""Machine type and machine ID."""
+from report.score_files import Machine
 
 COLUMNS = (
     "machine_type",
@@ -101,11 +99,9 @@ def write_ranking(
     """
     label_of = dict(zip(table.key, table.label, strict=True))
     clips = sorted(
-        ((fitted.unit.machine_type, machine_id), isnan(score), -float(score), key)
+        ((fitted.unit.machine_type, machine_id), isnan(score), -score, key)
         for fitted in scores
-        for key, machine_id, score in zip(
-            fitted.unit.test_keys, fitted.unit.test_ids, fitted.scores, strict=True
-        )
+        for key, machine_id, score in fitted.by_clip()
     )
     heading = ["machine_type", "machine_id", "rank", "key", "anomaly_score", "label"]
     lines = [heading + ["p_value", "verdict"] * bool(judged) + ["note"] * bool(notes)]

@@ -61,13 +61,10 @@ def write_scores(
     """
     lines: dict[Machine, list[tuple[str, str]]] = {}
     for fitted in scores:
-        unit = fitted.unit
-        for key, machine_id, score in zip(
-            unit.test_keys, unit.test_ids, fitted.scores, strict=True
-        ):
+        for key, machine_id, score in fitted.by_clip():
             if not isnan(score):
-                machine = unit.machine_type, machine_id
-                lines.setdefault(machine, []).append((key, repr(float(score))))
+                machine = fitted.unit.machine_type, machine_id
+                lines.setdefault(machine, []).append((key, repr(score)))
     return _write(folder, SCORES, table, lines, year)
 
 

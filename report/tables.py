@@ -90,7 +90,7 @@ class FittedTable:
 def results_table(rows: Sequence[Result], title: str = "", year: int = 2020) -> FittedTable:
     """Lay out one type's machines and their summaries, intervals beside the figures."""
     columns = [
-        Column("machine", [_text(_machine(row), "bold" * row.is_summary) for row in rows], 0, True),
+        Column("machine", [_text(row.name, "bold" * row.is_summary) for row in rows], 0, True),
         *(
             Column(heading, [_text(str(count)) for count in counts], 3)
             for heading, counts in (
@@ -122,7 +122,7 @@ def results_table(rows: Sequence[Result], title: str = "", year: int = 2020) -> 
 
 def notes_of(rows: Sequence[Result]) -> list[str]:
     """Say each note of the rows once, with the machines that it is about."""
-    return list(_noted((_machine(row), row.note) for row in rows))
+    return list(_noted((row.name, row.note) for row in rows))
 
 
 def alarms(decided: Decided | None) -> str:
@@ -178,10 +178,6 @@ def leaderboard_table(entries: Sequence[Entry], title: str = "") -> FittedTable:
         for entry in entries
     )
     return FittedTable(shown, ", ".join(filter(None, said)), list(_noted(reasons)))
-
-
-def _machine(row: Result) -> str:
-    return f"{row.machine_type} {row.machine_id}"
 
 
 def _noted(notes: Iterable[tuple[str, str]]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from zlib import crc32
 import numpy as np
 
 from detect import detector_options, facts_of
-from detect.fitting import ClipTable, DetectorChoice
+from detect.fitting import ClipTable, DetectorChoice, fit_and_score, units
 
 SMALL = {
     "mel_mlp_ae": {"hidden": (32, 8)},
@@ -68,3 +68,12 @@ def table(ids=("id_00", "id_02"), n_train=16, n_test=12, machine_type="slider"):
                 (key.replace("anomalo", "anomaly"), machine_type, machine_id, "test", label)
             )
     return ClipTable(*(tuple(column) for column in zip(*clips, strict=True)))
+
+
+def score(clips, choice, read=None, fit_per="id"):
+    read = read or Embeddings()
+    return [fit_and_score(unit, read, choice, 0) for unit in units(clips, fit_per)]
+
+
+def by_key(scored):
+    return {key: value for one in scored for key, _, value in one.by_clip()}

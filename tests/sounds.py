@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from embed.recordings.audio import Preprocessing, Recording, load_recording
+from embed.recordings.audio import Recording, load_recording
+from embed.recordings.preprocessing import Preprocessing
 
 RATE = 16_000
 

@@ -2,27 +2,8 @@
 
 import numpy as np
 import pytest
-from auto_reference import figures_on, folds_of, fused_z, views
+from auto_reference import PUBLISHED, figures_on, folds_of, fused_z, views
 
-PUBLISHED = {
-    0.0: {
-        "fluctuation": (0.9313, 0.7105),
-        "quiet": (0.9938, 0.9737),
-        "spectrum": (1.0, 1.0),
-        "wave": (1.0, 1.0),
-        "first two": (0.9563, 0.8158),
-        "auto": (1.0, 1.0),
-    },
-    0.05: {
-        "fluctuation": (0.9313, 0.7105),
-        "quiet": (0.9563, 0.8158),
-        "spectrum": (1.0, 1.0),
-        "wave": (0.9938, 0.9737),
-        "first two": (0.9500, 0.7895),
-        "auto": (1.0, 1.0),
-    },
-}
-"""AUC and pAUC on the twelve training and 28 test clips of a fan, by the level of the clips."""
 FIRST = ("anomaly_id_00_00000000", "normal_id_00_00000012")
 FUSED = {0.0: (2.7482, -1.1312, 1.3378), 0.05: (2.1141, -0.9991, 1.4127)}
 """Fused z of the first anomalous and the first normal test clip; the threshold at 10 %."""

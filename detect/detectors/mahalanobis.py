@@ -3,8 +3,8 @@
 Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices",
 Journal of Multivariate Analysis 88 (2004): covariance = (1 - s) S + s m I with S the sample
 covariance, m the mean variance and s the shrinkage that minimises the expected squared error. The
-formula for s is that of `sklearn.covariance.ledoit_wolf`, and the results agree with it. In all,
-`RIDGE` times m is added to the diagonal, so that equal columns do not make it singular.
+formula for s is that of `sklearn.covariance.ledoit_wolf`, and the results agree with it. `RIDGE`
+times m is added to the diagonal, so that equal columns do not make it singular.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from detect.detector import OwnDetector, rate_as_own_id
+from detect.out_of_fold import fold_numbers
 from detect.scaler import ColumnScaler, scale_of
 
 Array = NDArray[np.float64]
@@ -233,17 +234,17 @@ def _covariance(Z: Array) -> Array:
 def _likelihoods(
     clips: list[Array], covariances: list[Array], shares: tuple[float, ...]
 ) -> list[float]:
-    """Log-likelihood of all clips, each out of its fold, per share; but for a constant.
+    """Log-likelihood of all clips, each out of its fold, per share; a constant is left out.
 
-    `clips` and `covariances` have one entry per machine ID. A held-out fold is missing in the mean
-    over IDs too. IDs of fewer than three clips cannot be held out, and count for nothing.
+    `clips` and `covariances` have one entry per machine ID. The mean over IDs leaves out the
+    held-out fold too. Clips of IDs with fewer than three cannot be held out and are not counted.
     """
     total = np.zeros(len(shares))
     for i, rows in enumerate(clips):
         if len(rows) < 3:
             continue
         others = np.sum(covariances[:i] + covariances[i + 1 :], axis=0)
-        folds = _folds(len(rows))
+        folds = fold_numbers(range(len(rows)))
         for number in range(folds.max() + 1):
             kept, left = rows[folds != number], rows[folds == number]
             scaler = ColumnScaler().fit(kept)
@@ -255,14 +256,6 @@ def _likelihoods(
                 squares = _whitened_squares(factor, Z)
                 total[j] -= 0.5 * (squares.sum() + len(Z) * log_determinant)
     return total.tolist()
-
-
-def _folds(n: int) -> NDArray[np.int64]:
-    """Assign clips to folds: 10 from 20 clips on, 5 from 13, otherwise one per clip."""
-    n_folds = 10 if n >= 20 else 5 if n >= 13 else n
-    folds = np.empty(n, dtype=np.int64)
-    folds[np.random.RandomState(0).permutation(n)] = np.arange(n) % n_folds
-    return folds
 
 
 def _lower_factor(matrix: Array, diagonal: float = 0.0) -> Array:

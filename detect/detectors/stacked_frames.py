@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from detect.detectors.networks import VAE, Widths, divergence
 from detect.detectors.sequences import SequenceDetector
-from detect.detectors.training import Examples, Windows
+from detect.detectors.training import Examples, Windows, all_windows
 from ground.options import Count, NotNegative
 
 RIDGE = 1e-3  # share of the mean variance added to the residuals' covariance
@@ -40,10 +40,8 @@ class StackedFrames(SequenceDetector):
         return self._residuals(clip).square().mean().item()
 
     def _residuals(self, clip: Tensor) -> Tensor:
-        """Subtract its reconstruction from each stack; (n_stacks, frames * dim)."""
-        if len(clip) < self.frames:
-            raise ValueError(f"{self.frames} stacked frames do not fit into {len(clip)} frames")
-        stacks = clip.unfold(0, self.frames, 1).transpose(1, 2).flatten(1)
+        """Return each stack minus its reconstruction; (n_stacks, frames * dim)."""
+        stacks = all_windows(clip, self.frames).flatten(1)
         return stacks - self._rebuilt(stacks)
 
     def _rebuilt(self, stacks: Tensor) -> Tensor:

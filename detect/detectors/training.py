@@ -70,6 +70,13 @@ class Windows:
         return self._frames[self._starts[indices][:, None] + self._offsets]  # (n, length, dim)
 
 
+def all_windows(clip: Tensor, length: int) -> Tensor:
+    """Cut all windows of one clip (n_frames, dim): (n_windows, length, dim)."""
+    if len(clip) < length:
+        raise ValueError(f"Windows of {length} frames do not fit into {len(clip)} frames")
+    return clip.unfold(0, length, 1).transpose(1, 2)
+
+
 def _themselves(clips: Tensor) -> Examples:
     return clips
 

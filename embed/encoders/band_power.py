@@ -101,7 +101,7 @@ def mel_filters(
     Slaney, "Auditory toolbox", Interval Research Corporation, 1998: the mel scale is linear below
     1 kHz and logarithmic above it.
     """
-    edges = _hz(np.linspace(_mel(fmin), _mel(fmax), n_bands + 2))
+    edges = mel_to_hz(np.linspace(hz_to_mel(fmin), hz_to_mel(fmax), n_bands + 2))
     triangles = triangular_filters(np.arange(1 + n_fft // 2) * (sample_rate / n_fft), edges)
     # rounded between the two steps, as librosa does
     return (triangles.astype(np.float32) * (2 / (edges[2:] - edges[:-2]))).astype(np.float32)
@@ -119,17 +119,32 @@ def triangular_filters(
     return np.maximum(0.0, np.minimum(rise, fall))
 
 
+def htk_filters(
+    sample_rate: int, n_fft: int, n_bands: int, fmin: float, fmax: float
+) -> NDArray[np.floating]:
+    """Return HTK's mel filters, `(1 + n_fft // 2, n_bands)`: triangles of height one.
+
+    They are of equal width on HTK's mel scale, 1127 ln(1 + f / 700), on which they are linear.
+    """
+    frequencies = np.arange(1 + n_fft // 2) * (sample_rate / n_fft)
+    lowest, highest = 1127 * np.log1p(np.array([fmin, fmax]) / 700)
+    edges = np.linspace(lowest, highest, n_bands + 2)
+    return triangular_filters(1127 * np.log1p(frequencies / 700), edges)
+
+
 HZ_PER_MEL = 200 / 3  # below BREAK_HZ
 BREAK_HZ = 1000.0
 MELS_PER_E = 27 / np.log(6.4)  # above it: 27 mels for each factor of 6.4
 
 
-def _mel(hz: float) -> float:
+def hz_to_mel(hz: float) -> float:
+    """Return the place of a frequency on Slaney's mel scale."""
     if hz < BREAK_HZ:
         return hz / HZ_PER_MEL
     return float(BREAK_HZ / HZ_PER_MEL + MELS_PER_E * np.log(hz / BREAK_HZ))
 
 
-def _hz(mel: NDArray[np.floating]) -> NDArray[np.floating]:
+def mel_to_hz(mel: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the frequencies at places on Slaney's mel scale."""
     above = mel - BREAK_HZ / HZ_PER_MEL
     return np.where(above < 0, mel * HZ_PER_MEL, BREAK_HZ * np.exp(above / MELS_PER_E))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from embed.encoders.band_power import mel_filters
 from embed.pretrained import SEED, PretrainedNetwork, compile_for, without_tf32
 from fetch.reading import check_tensors, read_tensors
 
@@ -68,7 +69,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     tensors = read_tensors(path)
     what = "Cnn14 (32 kHz, 64 mel bands, 2048-d)"
     check_tensors(tensors, expected_shapes(), path, what)
-    front_end = {KERNEL: stft_kernel(), MEL: mel_filters()}
+    front_end = {KERNEL: stft_kernel(), MEL: slaney_filters()}
     for name, ours in front_end.items():
         theirs = tensors.get(name, ours)
         if theirs.shape != ours.shape or not torch.allclose(theirs, ours, rtol=1e-3, atol=1e-4):
@@ -79,12 +80,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def mel_filters() -> Tensor:
-    """Return librosa's triangles of equal area, `(n_bins, n_mels)`."""
-    from librosa.filters import mel
-
-    filters = mel(sr=Cnn14.native_rate, n_fft=N_FFT, n_mels=N_MELS, fmin=FMIN, fmax=FMAX)
-    return torch.from_numpy(filters.T.copy())
+def slaney_filters() -> Tensor:
+    """Return triangles of equal area, `(n_bins, n_mels)`."""
+    return torch.from_numpy(mel_filters(Cnn14.native_rate, N_FFT, N_MELS, FMIN, FMAX))
 
 
 def stft_kernel() -> Tensor:
@@ -105,7 +103,7 @@ class FrontEnd(nn.Module):
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.register_buffer("window", torch.hann_window(N_FFT))
-        self.register_buffer("mel", tensors.get(MEL, mel_filters()))
+        self.register_buffer("mel", tensors.get(MEL, slaney_filters()))
         scale, shift = _scale_and_shift(tensors, "bn0")
         self.register_buffer("scale", scale.float())
         self.register_buffer("shift", shift.float())

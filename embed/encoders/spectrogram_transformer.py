@@ -10,7 +10,6 @@ two tokens that stand for the whole.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from embed.encoders.band_power import htk_filters
 from embed.pretrained import SEED, PretrainedNetwork, compile_for, without_tf32
 from fetch.reading import check_tensors, read_json, read_tensors
 
@@ -174,17 +174,6 @@ def load_tensors(path: Path, settings: AstConfig) -> dict[str, Tensor]:
     return tensors
 
 
-def mel_filters(n_mels: int) -> Tensor:
-    """Return Kaldi's triangles, linear on the mel scale: `(n_bins, n_mels)`, float64."""
-    frequencies = torch.arange(N_FFT // 2 + 1, dtype=torch.float64) * 16_000 / N_FFT
-    mel = 1127 * torch.log1p(frequencies / 700)
-    low, high = (1127 * math.log1p(f / 700) for f in (FMIN, FMAX))
-    edges = torch.linspace(low, high, n_mels + 2, dtype=torch.float64)
-    rising = (mel[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - mel[:, None]) / (edges[2:] - edges[1:-1])
-    return torch.minimum(rising, falling).clamp(min=0)
-
-
 class FrontEnd(nn.Module):
     """Waveforms `(n, n_samples)` to normalised log-mel `(n, max_length, n_mels)`, zero-padded.
 
@@ -199,7 +188,8 @@ class FrontEnd(nn.Module):
         self.settings = settings
         window = torch.hann_window(FRAME, periodic=False, dtype=torch.float64)
         self.register_buffer("window", window)
-        self.register_buffer("mel", mel_filters(settings.num_mel_bins))
+        mel = htk_filters(16_000, N_FFT, settings.num_mel_bins, FMIN, FMAX)  # as Kaldi's
+        self.register_buffer("mel", torch.from_numpy(mel))
 
     def forward(self, waveforms: Tensor) -> Tensor:
         # one waveform at a time fits into a CPU's cache; a GPU is faster with all of them

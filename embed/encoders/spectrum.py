@@ -50,13 +50,18 @@ class Spectrum(Encoder):
         return {"clip": np.concatenate([level, movement(groups)], axis=1)}
 
 
+def corners_hz() -> NDArray[np.float64]:
+    """Return the logarithmic grid, `(N_BANDS + 2,)`: band i reaches from corner i to i + 2."""
+    return np.geomspace(LOWEST_HZ, HIGHEST_HZ, N_BANDS + 2)
+
+
 def logarithmic_filters() -> NDArray[np.floating]:
     """Return triangles on a logarithmic grid, `(1 + N_FFT // 2, N_BANDS)`, of sum one.
 
     A triangle that holds no frequency of the spectrum takes the nearest one.
     """
     frequencies = np.arange(1 + N_FFT // 2) * (SAMPLE_RATE / N_FFT)
-    edges = np.geomspace(LOWEST_HZ, HIGHEST_HZ, N_BANDS + 2)
+    edges = corners_hz()
     filters = triangular_filters(frequencies, edges)
     (empty,) = np.nonzero(filters.sum(axis=0) == 0)
     nearest = np.abs(frequencies[:, None] - edges[1:-1][empty]).argmin(axis=0)

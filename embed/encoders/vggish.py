@@ -7,7 +7,6 @@ any activation, without PCA and quantisation.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from embed.encoders.band_power import htk_filters
 from embed.pretrained import SEED, PretrainedNetwork, compile_for, without_tf32
 from fetch.vggish_weights import (
     CONVOLUTIONS,
@@ -52,17 +52,11 @@ def random_tensors(seed: int = SEED) -> dict[str, Tensor]:
 
 
 def mel_filters() -> Tensor:
-    """Return HTK's triangles, linear on the mel scale: `(n_bins, n_mels)`, float64.
+    """Return HTK's triangles, `(n_bins, n_mels)`, float64.
 
     The constant part of a spectrum belongs to no band.
     """
-    frequencies = torch.arange(N_FFT // 2 + 1, dtype=torch.float64) * RATE / N_FFT
-    mel = 1127 * torch.log1p(frequencies / 700)
-    low, high = (1127 * math.log1p(f / 700) for f in (FMIN, FMAX))
-    edges = torch.linspace(low, high, N_MELS + 2, dtype=torch.float64)
-    rising = (mel[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - mel[:, None]) / (edges[2:] - edges[1:-1])
-    filters = torch.minimum(rising, falling).clamp(min=0)
+    filters = torch.from_numpy(htk_filters(RATE, N_FFT, N_MELS, FMIN, FMAX))
     filters[0] = 0
     return filters
 

@@ -21,8 +21,6 @@ from embed.recordings.decoding import opened
 from embed.recordings.preprocessing import Preprocessing, Waveform, lengthen, preprocess
 from embed.recordings.sound import Sound, channel_of, resampled
 
-__all__ = ["ClipError", "Preprocessing", "Recording", "Waveform", "load_for", "load_recording"]
-
 LONGEST_S = 600.0
 LARGEST_BYTES = 2**28
 LARGEST_SAMPLES = 2**27

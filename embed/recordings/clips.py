@@ -11,7 +11,6 @@ from embed.recordings.dataset import (
     Clip,
     DataSet,
     FileStats,
-    Skipped,
     UnknownMachine,
     absolute,
     data_set,
@@ -19,7 +18,6 @@ from embed.recordings.dataset import (
 from embed.recordings.folders import read_folder
 from embed.recordings.formats import is_recording
 from embed.recordings.layouts import (
-    LAYOUTS,
     SNR_FOLDER,
     FolderNames,
     check_places,
@@ -28,16 +26,6 @@ from embed.recordings.layouts import (
 )
 from embed.recordings.manifest import is_manifest, read_manifest
 from ground.text import nearest_hint
-
-__all__ = [
-    "LAYOUTS",
-    "Clip",
-    "DataSet",
-    "Skipped",
-    "UnknownMachine",
-    "clips_of_names",
-    "find_clips",
-]
 
 
 def find_clips(

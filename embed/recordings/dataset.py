@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -111,6 +111,13 @@ class DataSet:
     def file_stats(self) -> dict[str, FileStats]:
         """Map each key to its file's size in bytes and modification time in ns."""
         return {clip.key: found for clip, found in zip(self.clips, self.stats, strict=True)}
+
+    def only(self, wanted: Callable[[Clip], bool]) -> DataSet:
+        """Keep the clips that are wanted, each with its size and time."""
+        kept = [pair for pair in zip(self.clips, self.stats, strict=True) if wanted(pair[0])]
+        return replace(
+            self, clips=tuple(clip for clip, _ in kept), stats=tuple(stats for _, stats in kept)
+        )
 
     @cached_property
     def _paths(self) -> dict[str, str]:

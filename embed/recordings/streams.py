@@ -84,13 +84,7 @@ def raw_stream(file: BinaryIO, raw: RawFormat) -> Sound:
 
     A stream that ends in the middle of a frame is a ClipError after the frames before it.
     """
-    return Sound(
-        raw.sample_rate,
-        raw.n_channels,
-        None,
-        _blocks(file, raw, None),
-        has_float_samples=raw.encoding.startswith("f"),
-    )
+    return _sound(file, raw, None)
 
 
 def wav_stream(file: BinaryIO) -> Sound:
@@ -119,10 +113,7 @@ def wav_stream(file: BinaryIO) -> Sound:
             continue  # the stream is over: the next chunk lacks
         if name == b"fmt ":
             raw = _raw_format(content)
-    n_bytes = None if is_streamed(size) else size
-    blocks = _blocks(file, raw, n_bytes)
-    has_float_samples = raw.encoding.startswith("f")
-    return Sound(raw.sample_rate, raw.n_channels, None, blocks, has_float_samples=has_float_samples)
+    return _sound(file, raw, None if is_streamed(size) else size)
 
 
 def _raw_format(fmt: bytes) -> RawFormat:
@@ -140,6 +131,12 @@ def _raw_format(fmt: bytes) -> RawFormat:
             f"{rate} Hz cannot be read; 8 to 32 bit PCM and floats can"
         )
     return RawFormat(rate, encoding, n_channels)
+
+
+def _sound(file: BinaryIO, raw: RawFormat, n_bytes: int | None) -> Sound:
+    is_float = raw.encoding.startswith("f")
+    blocks = _blocks(file, raw, n_bytes)
+    return Sound(raw.sample_rate, raw.n_channels, None, blocks, has_float_samples=is_float)
 
 
 def _blocks(file: BinaryIO, raw: RawFormat, n_bytes: int | None) -> Iterator[Waveform]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fitted_units import COLUMNS, SHAPES, Embeddings, quick, table
+from fitted_units import COLUMNS, SHAPES, Embeddings, by_key, quick, score, table
 
 from detect import DETECTORS, facts_of
 from detect.detector import last_step
@@ -15,19 +15,6 @@ from detect.fitting import (
     fit_and_score,
     units,
 )
-
-
-def score(clips, choice, read=None, fit_per="id"):
-    read = read or Embeddings()
-    return [fit_and_score(unit, read, choice, 0) for unit in units(clips, fit_per)]
-
-
-def by_key(scored):
-    return {
-        key: value
-        for one in scored
-        for key, value in zip(one.unit.test_keys, one.scores, strict=True)
-    }
 
 
 @pytest.fixture(params=DETECTORS)

@@ -7,7 +7,6 @@ import pytest
 from fitted_units import SHAPES, Embeddings, quick, table
 
 from detect import DETECTORS
-from detect import detector as detectors
 from detect.detector import anomaly_scores
 from detect.fitting import DetectorChoice, FitUnit, fit, fit_and_score, read_for, units
 from detect.out_of_fold import fold_numbers, number_of_folds, out_of_fold
@@ -200,7 +199,7 @@ def test_a_detectors_exact_way_replaces_the_refits_and_keeps_the_sign(rng, monke
         handed.append((X, folds))
         return -np.arange(20.0)
 
-    monkeypatch.setattr(detectors, "scores_out_of_fold", shortcut, raising=False)
+    monkeypatch.setattr("detect.out_of_fold.scores_out_of_fold", shortcut)
     X = rng.normal(size=(20, 3))
 
     found = out_of_fold(unit_of(20), Rows(X), DetectorChoice("mahalanobis"))

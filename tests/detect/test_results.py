@@ -6,26 +6,13 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from fitted_units import COLUMNS, Embeddings, table
+from fitted_units import COLUMNS, Embeddings, by_key, score, table
 from sklearn.metrics import roc_auc_score
 
 from detect.fitting import ClipTable, DetectorChoice, FitUnit, Scores, fit_and_score, units
 from detect.out_of_fold import out_of_fold
 from detect.results import Decided, Result, official_score, rate_decisions, results
 from detect.thresholds import decide_machines
-
-
-def score(clips, choice, read=None, fit_per="id"):
-    read = read or Embeddings()
-    return [fit_and_score(unit, read, choice, 0) for unit in units(clips, fit_per)]
-
-
-def by_key(scored):
-    return {
-        key: value
-        for one in scored
-        for key, value in zip(one.unit.test_keys, one.scores, strict=True)
-    }
 
 
 def test_results_are_per_id_then_mean_hmean_and_pooled():
@@ -295,8 +282,30 @@ def test_a_machine_without_decisions_says_why():
     row, *_ = decided_rows(table(ids=("id_00",), n_train=9))
 
     assert row.decided is None
-    assert "9 training clips: no false-alarm rate below 10.0 %" in row.note
+    assert row.note.startswith("pAUC has no interval, since that needs 10 normal")
     assert "9 training clips cannot promise a false-alarm rate of 0.05: that needs 19" in row.note
+
+
+@pytest.mark.parametrize(
+    ("false_alarms", "confidence", "note"),
+    [
+        ("auto", None, "the threshold promises 10 % false alarms, since 5 % needs 19 training"),
+        (0.2, None, "9 training clips: no false-alarm rate below 10.0 % can be promised"),
+        (0.3, 0.95, "9 training clips: no false-alarm rate below 28.3 % can be promised"),
+    ],
+)
+def test_a_machine_of_few_training_clips_says_once_what_they_promise(
+    false_alarms, confidence, note
+):
+    clips = table(ids=("id_00",), n_train=9, n_test=40)
+    (unit,), read, choice = units(clips), Embeddings(), DetectorChoice("mahalanobis")
+    scores = fit_and_score(unit, read, choice)
+    decided = decide_machines(scores, out_of_fold(unit, read, choice), false_alarms, confidence)
+
+    row, *_ = results(clips, [scores], decided=decided)
+
+    assert row.note.startswith(note)
+    assert ";" not in row.note
 
 
 def equal_scores(read):
@@ -333,7 +342,9 @@ def test_few_test_clips_have_a_wide_interval_and_a_note():
 
     assert (row.auc, row.auc_high, row.pauc_low) == (1.0, 1.0, None)
     assert row.auc_low < 0.25
-    assert row.note == "few test clips: no interval of pAUC"
+    assert (
+        row.note == "pAUC has no interval, since that needs 10 normal and 10 anomalous test clips"
+    )
 
 
 def test_a_machine_with_only_anomalous_test_clips_still_decides():
@@ -360,6 +371,6 @@ def test_a_clip_without_score_costs_the_auc_of_its_machine_only():
     }
 
     assert rows["id_00"].auc is None
-    assert "1 clips without score" in rows["id_00"].note
+    assert "1 labelled clips have no score, so there is no AUC" in rows["id_00"].note
     assert rows["id_02"].auc is not None
     assert rows["pooled"].auc is not None

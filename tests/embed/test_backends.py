@@ -9,7 +9,7 @@ from embed import ENCODERS, encoder_row, make_encoder, make_pooling
 from embed.backends import check_backend, fastest
 from embed.converted import PACKAGES
 from embed.fingerprint import configuration, fingerprint
-from embed.recordings.audio import Preprocessing
+from embed.recordings.preprocessing import Preprocessing
 
 INSTALLED = [b for b, needs in PACKAGES.items() if all(find_spec(name) for name in needs)]
 NETWORKS = [

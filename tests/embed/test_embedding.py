@@ -14,7 +14,7 @@ from embed.embedding import Task, embed_clips
 from embed.encoder import Encoder
 from embed.pooling import Clip, Frames, Mean
 from embed.recordings import audio
-from embed.recordings.audio import Preprocessing
+from embed.recordings.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)

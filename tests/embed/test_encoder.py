@@ -10,7 +10,7 @@ import soundfile
 
 from embed import ENCODERS, make_encoder, make_pooling
 from embed.encoder import Encoder
-from embed.recordings.audio import Preprocessing
+from embed.recordings.preprocessing import Preprocessing
 
 WITHOUT_NETWORK = ("logmel", "mfcc", "spectrum", "wave")
 

@@ -45,7 +45,7 @@ from embed import make_encoder, make_pooling
 from embed.encoder import Encoder
 from embed.encoders.transformers_models import build
 from embed.fingerprint import configuration, fingerprint
-from embed.recordings.audio import Preprocessing
+from embed.recordings.preprocessing import Preprocessing
 from fetch.weights import RANDOM_WARNING
 
 transformers.utils.logging.disable_progress_bar()

@@ -135,7 +135,7 @@ def test_the_front_end_is_torchlibrosas(encoder: Cnn14, reference) -> None:
 
 def test_bf16_is_near_and_has_another_fingerprint(checkpoint: Path, encoder: Cnn14) -> None:
     from embed.fingerprint import configuration, fingerprint
-    from embed.recordings.audio import Preprocessing
+    from embed.recordings.preprocessing import Preprocessing
 
     coarse = make_encoder("panns", weights=str(checkpoint), precision="bf16")
     waveforms, pooling = noise(MINIMUM)[None], make_pooling("clip")

@@ -225,7 +225,7 @@ def test_a_clip_that_is_not_finite_keeps_to_its_own_row(encoder: VGGish) -> None
 
 def test_bf16_is_near_and_has_another_fingerprint(checkpoint: Path, encoder: VGGish) -> None:
     from embed.fingerprint import configuration, fingerprint
-    from embed.recordings.audio import Preprocessing
+    from embed.recordings.preprocessing import Preprocessing
 
     coarse = make_encoder("vggish", weights=str(checkpoint), precision="bf16")
     waveforms, pooling = noise(MINIMUM)[None], make_pooling("clip")

@@ -21,7 +21,7 @@ import run_pipeline
 from detect import DETECTORS
 from detect import Row as DetectorRow
 from embed import ENCODERS
-from embed.recordings.clips import DataSet
+from embed.recordings.dataset import DataSet
 from ground.registry import Row as EncoderRow
 from pipeline.run_folder import RunFolder
 from report import figures, page

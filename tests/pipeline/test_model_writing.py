@@ -59,8 +59,7 @@ def test_a_full_disk_leaves_the_earlier_model(one_press, tmp_path, monkeypatch):
             full_disk_after(patch, n_syncs)
             try:
                 learned(tmp_path, recordings)
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
+            except OSError:
                 n_refused += 1
         if (model / "model.json").read_bytes() != before:
             break  # from here on the new model is in place

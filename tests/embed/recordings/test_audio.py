@@ -13,11 +13,8 @@ import pytest
 import soundfile
 from sounds import RATE, load, rewrite_data_size
 
-from embed.recordings.audio import (
-    LARGEST_BYTES,
-    LONGEST_S,
-    ClipError,
-)
+from embed.recordings.audio import LARGEST_BYTES, LONGEST_S
+from embed.recordings.dataset import ClipError
 
 
 class ChangedMeanwhile(type(Path())):  # type: ignore[misc]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from data_folders import DCASE_2020, by_key, fill
 
-from embed.recordings.clips import UnknownMachine, find_clips
+from embed.recordings.clips import find_clips
+from embed.recordings.dataset import UnknownMachine
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,15 @@ def test_a_data_set_iterates_over_its_clips(tmp_path):
     assert len(found) == len(DCASE_2020)
 
 
+def test_a_part_of_a_data_set_keeps_the_size_and_time_of_each_clip(tmp_path):
+    found = find_clips(fill(tmp_path, DCASE_2020))
+
+    part = found.only(lambda clip: clip.split == "train")
+
+    assert 0 < len(part) < len(found)
+    assert part.file_stats() == {clip.key: found.file_stats()[clip.key] for clip in part}
+
+
 def test_of_many_files_skipped_for_one_reason_some_are_named_and_all_counted():
     many = [Skipped(f"{i:04}.wav", "too old") for i in range(1_000)]
     found = data_set(Path(), "x", "plain", [], [*many, Skipped("a.wav", "too new")])

@@ -12,10 +12,8 @@ import soundfile
 from peak_memory import measured
 from sounds import ENCODED, RATE, load, noise, write_by_pyav
 
-from embed.recordings.audio import (
-    ClipError,
-    Preprocessing,
-)
+from embed.recordings.dataset import ClipError
+from embed.recordings.preprocessing import Preprocessing
 from embed.recordings.windows import windows_of
 
 
@@ -185,7 +183,9 @@ def eight_silent_channels(path: Path, seconds: int) -> None:
 
 LOADING = """
 from pathlib import Path
-from embed.recordings.audio import ClipError, Preprocessing, load_recording
+from embed.recordings.dataset import ClipError
+from embed.recordings.preprocessing import Preprocessing
+from embed.recordings.audio import load_recording
 """
 
 

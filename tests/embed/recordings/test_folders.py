@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from data_folders import DCASE_2020, YEARS, fill
 
-from embed.recordings.clips import LAYOUTS, find_clips
+from embed.recordings.clips import find_clips
+from embed.recordings.layouts import LAYOUTS
 
 
 @pytest.fixture

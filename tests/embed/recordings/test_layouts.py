@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 from data_folders import DCASE_2020, MIMII, YEARS, by_key, fill
 
-from embed.recordings.clips import Clip, find_clips
+from embed.recordings.clips import find_clips
+from embed.recordings.dataset import Clip
 
 
 def test_dcase_2020_names_are_read(tmp_path):

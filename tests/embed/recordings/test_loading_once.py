@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from embed.recordings.audio import ClipError, Need, Preprocessing, load_for, load_recording
+from embed.recordings.audio import Need, load_for, load_recording
+from embed.recordings.dataset import ClipError
+from embed.recordings.preprocessing import Preprocessing
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from data_folders import fill
 
-from embed.recordings.clips import Clip, find_clips
+from embed.recordings.clips import find_clips
+from embed.recordings.dataset import Clip
 from embed.recordings.manifest import MANIFEST_LABELS
 
 HEADER = "path,machine_type,machine_id,split,label"

@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 from data_folders import fill
 
-from embed.recordings.clips import UnknownMachine, find_clips
-from embed.recordings.dataset import LABEL_WORDS
+from embed.recordings.clips import find_clips
+from embed.recordings.dataset import LABEL_WORDS, UnknownMachine
 
 
 def names(folder: str, n: int) -> list[str]:

@@ -6,10 +6,8 @@ import pytest
 import soundfile
 from sounds import RATE, load, noise
 
-from embed.recordings.audio import (
-    ClipError,
-    Preprocessing,
-)
+from embed.recordings.dataset import ClipError
+from embed.recordings.preprocessing import Preprocessing
 
 
 def test_a_short_clip_is_refused_padded_or_repeated(tmp_path):

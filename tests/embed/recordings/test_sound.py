@@ -6,9 +6,7 @@ import pytest
 import soundfile
 from sounds import RATE, load, noise
 
-from embed.recordings.audio import (
-    ClipError,
-)
+from embed.recordings.dataset import ClipError
 
 
 @pytest.mark.parametrize("rate", [16_000, 32_000, 22_050, 8_000])

@@ -8,9 +8,7 @@ import pytest
 import soundfile
 from sounds import RATE, load, noise, rewrite_data_size
 
-from embed.recordings.audio import (
-    ClipError,
-)
+from embed.recordings.dataset import ClipError
 
 
 def test_a_truncated_wav_is_refused(wav):
