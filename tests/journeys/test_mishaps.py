@@ -579,23 +579,23 @@ class Fails:
 
 
 def test_a_grid_with_one_failing_detector_finishes_the_others(data, pipeline, monkeypatch):
-    for n_bands in range(8, 17):
+    for n_bands in (8, 9):
         row = EncoderRow("embed.encoders.logmel:LogMel", "log-mel", {"n_mels": 4 * n_bands})
         monkeypatch.setitem(ENCODERS, f"mel{4 * n_bands}", row)
     monkeypatch.setitem(DETECTORS, "fails", DetectorRow(f"{__name__}:Fails", "fails"))
     encoders = ["logmel", *(name for name in ENCODERS if name.startswith("mel"))]
-    detectors = ["mahalanobis", "knn", "lof", "iforest", "ocsvm", "gmm", "mlp", "fails"]
+    detectors = ["mahalanobis", "knn", "gmm", "mlp", "fails"]
     ran = pipeline(
         *("--data", data, "--pooling", "mean", "--set", "mlp.epochs=2"),
         *("--encoder", ",".join(encoders), "--detector", ",".join(detectors), "--workers", 1),
     )
 
-    assert len(encoders) == 10
     with (ran.folder / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 80
+    assert len(encoders) == 3
+    assert len(rows) == 15
     failed = [row for row in rows if "wrong phase" in " ".join(row.values())]
-    assert len(failed) == 10
+    assert len(failed) == 3
     assert "the moon is in the wrong phase" in ran.text
     assert ran.code == 1
 
