@@ -33,6 +33,7 @@ from pipeline.settings import (
     LearnSettings,
     OutputFlags,
     Settings,
+    refuse_empty,
     settings_of,
 )
 from pipeline.systems import SYSTEMS
@@ -71,6 +72,7 @@ def with_flags(
                 return
             fields_here = {f.name: values.pop(f.name) for f in _flags_of(kind)}
             given = {k: v for k, v in fields_here.items() if _is_given(context, k)}
+            refuse_empty(given)
             command(settings_of(kind, given, config), **values)
 
         _, *own = inspect.signature(command, eval_str=True).parameters.values()

@@ -104,21 +104,13 @@ def _settings_of(model: Model, settings: LearnSettings) -> LearnSettings:
 
 
 def _one_combination(settings: LearnSettings) -> Combination:
-    from detect import facts_of
-
     combinations, refused = combinations_of(settings)
     if len(combinations) + len(refused) > 1:
         raise UsageError(
             f"learn makes one model, and these flags name {len(combinations) + len(refused)}; "
             "name one encoder, pooling and detector, or one --system"
         )
-    (combination,) = combinations
-    per_type = [facts_of(member.detector.name).needs_ids for member in combination.members]
-    if any(per_type) and not all(per_type) and combination.fit_per != "type":
-        raise UsageError(
-            "some members are fitted per machine type and some per ID; add --fit-per type"
-        )
-    return combination
+    return combinations[0]
 
 
 def _notes(

@@ -331,9 +331,6 @@ def settings_of(
     if "system" in given:
         replaced = {"encoder", "pooling", "detector", "fuse", "fit_per", "set"}
         earlier = {k: v for k, v in earlier.items() if k not in replaced}
-    for name in NAMES:
-        if not str(given.get(name, name)).strip(" ,"):
-            raise UsageError(f"--{name.replace('_', '-')} names none; leave it out for the default")
     names = {f.name for f in fields(kind)}
     _check_known(given, names, "")
     earlier = _checked(kind, earlier, f"--config {config}: ")
@@ -359,6 +356,13 @@ def _checked(kind: type[OutputFlags], values: Mapping[str, Any], where: str) -> 
     return values
 
 
+def refuse_empty(given: Mapping[str, Any]) -> None:
+    """Raise UsageError for a flag that a person gave without any name in it."""
+    for name in NAMES:
+        if not str(given.get(name, name)).strip(" ,"):
+            raise UsageError(f"--{name} names none; leave it out for the default")
+
+
 def given_from_python(**flags: Any) -> dict[str, Any]:
     """Write the flags of a call from Python as the command line has them.
 
@@ -373,7 +377,9 @@ def given_from_python(**flags: Any) -> dict[str, Any]:
             return ",".join(map(str, value))
         return str(value) if name in TEXTS and not isinstance(value, str) else value
 
-    return {name: written(name, value) for name, value in flags.items()}
+    given = {name: written(name, value) for name, value in flags.items()}
+    refuse_empty(given)
+    return given
 
 
 def _check_known(values: Mapping[str, Any], known: set[str], where: str) -> None:

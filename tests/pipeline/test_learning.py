@@ -171,15 +171,3 @@ def test_adding_to_a_model_that_names_a_class_imports_nothing(tmp_path):
 
     with pytest.raises(UsageError, match="names the class evil_module:Class"):
         learn(recordings, model=tmp_path / "model", add=True, quiet=True)
-
-
-def test_members_fitted_per_id_and_per_type_are_a_usage_error(tmp_path):
-    recordings = hall(tmp_path / "hall", ("press7",), n=3)
-
-    with pytest.raises(UsageError, match="add --fit-per type"):
-        learn(
-            recordings,
-            model=tmp_path / "model",
-            fuse="logmel/mean/mahalanobis,logmel/mean/id_mlp",
-            quiet=True,
-        )
