@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
+LONGEST_LINE = 2000
+"""Characters of a message; what files from outside hold can be of any length."""
 DISK_ADVICE = {
     errno.ENOSPC: "the disk is full; free some space, or write to another disk",
     errno.EDQUOT: "your disk quota is used up; free some space, or write to another disk",
@@ -26,7 +28,8 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror == os.strerror(error.errno or 0):
         advice = DISK_ADVICE.get(error.errno or 0, "")
         text = f"{error.filename or 'a file'}: {advice}" if advice else text
-    return " ".join(visible(text).split()) or type(error).__name__
+    line = " ".join(visible(text).split()) or type(error).__name__
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..."
 
 
 def visible(text: str) -> str:
