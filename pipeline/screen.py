@@ -95,6 +95,7 @@ def relay(room: str, *, quiet: bool) -> None:
 
 
 def _bar_columns() -> tuple[ProgressColumn, ...]:
+    """Lay out a bar: what is done, how much of it, how fast, and the time left."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

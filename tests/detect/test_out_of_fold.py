@@ -54,7 +54,7 @@ def test_scores_of_every_detector_equal_a_plain_loop_over_folds(name):
     (unit,) = units(table(n_train=4), "type" if row.needs_ids else "id")[:1]
     read = Embeddings(shape)
 
-    unseen = out_of_fold(unit, read, choice)
+    unseen = out_of_fold(unit, read, choice, most_folds=10)
 
     folds = fold_numbers(unit.train_keys)
     ids = np.array(unit.train_ids)
@@ -178,7 +178,7 @@ def test_a_fold_that_cannot_be_fitted_says_what_is_missing():
     ids = ("id_00",) * 9 + ("id_02",)
     read = Rows(np.random.default_rng(0).normal(size=(10, 3)))
 
-    with pytest.raises(ValueError, match=r"Without fold \d+ of 10, fan id_00 gets no threshold: "):
+    with pytest.raises(ValueError, match=r"Without fold \d+ of \d+, fan id_00 gets no threshold: "):
         out_of_fold(unit_of(10, ids=ids), read, DetectorChoice("id_logistic"))
 
 
@@ -207,3 +207,12 @@ def test_a_detectors_exact_way_replaces_the_refits_and_keeps_the_sign(rng, monke
     np.testing.assert_array_equal(found.scores, np.arange(20.0))
     np.testing.assert_array_equal(handed[0][0], X)
     np.testing.assert_array_equal(handed[0][1], fold_numbers(unit_of(20).train_keys))
+
+
+@pytest.mark.parametrize(("name", "n_folds"), [("knn", 10), ("mlp", 3)])
+def test_networks_are_trained_three_more_times_at_most(name, n_folds, rng):
+    options = {"epochs": 1} if name == "mlp" else {}
+    read, choice = Rows(rng.normal(size=(30, 8))), DetectorChoice(name, options)
+
+    assert out_of_fold(unit_of(30), read, choice).n_folds == n_folds
+    assert out_of_fold(unit_of(30), read, choice, most_folds=2).n_folds == 2

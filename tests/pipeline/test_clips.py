@@ -36,7 +36,7 @@ def test_training_clips_alone_point_to_learn(tmp_path):
 
     with pytest.raises(ValueError, match="no test clip to judge; `learn` makes a model"):
         clip_table(dataset)
-    assert len(training_only(dataset).clips) == 3
+    assert len(training_only(dataset).file_stats()) == 3
 
 
 def test_clips_without_a_vector_are_left_out_and_their_machine_with_them(dataset):
