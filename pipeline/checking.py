@@ -320,8 +320,7 @@ class Checker:
             return row
         frames = frames_of(sound.waveform)
         reason = judge.reason(frames, row, vectors)
-        nearest = f"; nearest normal clip {reason.nearest}" if reason.nearest else ""
-        row = replace(row, reason=reason.finding + nearest)
+        row = replace(row, reason=reason.sentence)
         if self.on_evidence is not None:
             self.on_evidence(Evidence(row, sound.waveform, frames, profile, reason))
         return row

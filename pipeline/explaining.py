@@ -166,9 +166,15 @@ def explain_clip(
         frames,
         profile.sounds,
         weights=_weights(profile, members, vectors, shares),
-        shares=shares,
+        shares=_without_detectors(shares),
         nearest=_nearest(profile, vectors),
     )
+
+
+def _without_detectors(shares: Mapping[str, float]) -> dict[str, float]:
+    """Shorten the members' names to encoder/pooling where that tells them apart."""
+    short = {name.rpartition("/")[0]: share for name, share in shares.items()}
+    return short if len(short) == len(shares) else dict(shares)
 
 
 def _weights(

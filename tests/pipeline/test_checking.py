@@ -180,7 +180,7 @@ def test_the_reason_names_the_band_of_the_fault(press_hall, tmp_path):
 
     assert row.reason.startswith("louder than usual by")
     assert "kHz" in row.reason
-    assert "nearest normal clip press7/" in row.reason
+    assert "the nearest normal clip is press7/" in row.reason
 
 
 def test_a_window_longer_than_the_clip_is_a_row_with_its_reason(press_hall, tmp_path):
