@@ -214,6 +214,7 @@ class Checker:
     def _judged_clips(
         self, files: Mapping[str, Path], by_machine: Mapping[tuple[str, str], Sequence[str]]
     ) -> Iterator[Checked]:
+        """Judge some clips, files by key, machine by machine; one that cannot be says why."""
         problems: dict[str, str] = {}
         vectors = clip_vectors(
             self.parts, files, on_bad_clip=problems.__setitem__, workers=self.workers
