@@ -84,10 +84,16 @@ class Evidence:
 
 
 def check(path: str | Path, model: str | Path | Checker, **options: object) -> Checks:
-    """Judge recordings by a model; `options` are those of `load_model` and `Checker.check`."""
+    """Judge recordings by a model; `options` are those of `load_model` and `Checker.check`.
+
+    A model that is open already has those of `load_model`; naming one of them is a TypeError.
+    """
     of_check = {name: options.pop(name) for name in OPTIONS_OF_CHECK & options.keys()}
-    checker = model if isinstance(model, Checker) else load_model(model, **options)  # type: ignore[arg-type]
-    return checker.check(path, **of_check)  # type: ignore[arg-type]
+    if isinstance(model, Checker):
+        if options:
+            raise TypeError(f"{', '.join(options)}: give this to load_model, which opens the model")
+        return model.check(path, **of_check)  # type: ignore[arg-type]
+    return load_model(model, **options).check(path, **of_check)  # type: ignore[arg-type]
 
 
 OPTIONS_OF_CHECK = frozenset({"machine", "window", "hop"})
