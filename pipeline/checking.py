@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from ground.files import sha256_of
 from ground.text import one_line
 from pipeline.explaining import (
     SAMPLE_RATE,
@@ -232,8 +233,10 @@ class Checker:
             for row in judge.rows(usable, [vectors[key] for key in usable]):
                 key = row.key
                 sound = listen_to(files[key], channel) if judge.loaded.profile else None
-                missing = [f"not all members rate it: {problems[key]}"] if key in problems else []
-                yield self._described(judge, row, sound, vectors[key], missing)
+                remarks = [f"not all members rate it: {problems[key]}"] if key in problems else []
+                if sha256_of(files[key]) in judge.loaded.learned:
+                    remarks.append("it was learned, so its score is lower than that of a new clip")
+                yield self._described(judge, row, sound, vectors[key], remarks)
             for key in keys:
                 if key not in vectors:
                     reason = problems.get(key, "no encoder gives a vector of it")
@@ -327,7 +330,7 @@ class Checker:
             return row
         frames = frames_of(sound.waveform)
         reason = judge.reason(frames, row, vectors)
-        row = replace(row, reason=reason.sentence)
+        row = replace(row, reason=reason.later_by(row.start_s or 0.0).sentence)
         if self.on_evidence is not None:
             self.on_evidence(Evidence(row, sound.waveform, frames, profile, reason))
         return row

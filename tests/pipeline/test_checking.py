@@ -164,6 +164,16 @@ def test_silence_is_remarked(press_hall, tmp_path):
     assert any("silent" in r for r in judged(press_hall, clip).rows[0].remarks)
 
 
+def test_a_clip_that_was_learned_is_remarked(press_hall, shared_hall, tmp_path):
+    learned_clip = shared_hall[0] / "press7" / "000.wav"
+
+    (row,) = judged(press_hall, learned_clip).rows
+    (new,) = judged(press_hall, write(tmp_path / "new.wav", hum(900))).rows
+
+    assert any("it was learned" in remark for remark in row.remarks)
+    assert not any("it was learned" in remark for remark in new.remarks)
+
+
 def test_a_clip_of_another_machine_is_remarked(press_hall, tmp_path):
     clip = write(tmp_path / "new.wav", hum(3, 210.0))
 
