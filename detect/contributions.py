@@ -37,16 +37,6 @@ def contributions(score: Callable[[Array], Array], x: ArrayLike, normal: ArrayLi
     return (first + last) / 2  # type: ignore[no-any-return]
 
 
-def reconstruction_errors(x: ArrayLike, rebuilt: ArrayLike) -> Array:
-    """Divide the mean squared error of an autoencoder among its numbers, in the shape of x.
-
-    For a clip's vector (dim,) these are contributions; for its frames (n_frames, dim), which are
-    NaN after the clip's end in both, a map over time and frequency.
-    """
-    errors = np.square(np.asarray(rebuilt, dtype=np.float64) - np.asarray(x, dtype=np.float64))
-    return errors / np.count_nonzero(np.isfinite(errors))
-
-
 def nearest_clip(x: ArrayLike, clips: ArrayLike) -> tuple[int, Array]:
     """Find the normal clip nearest to x (dim,): its row in clips (n, dim), squared differences.
 

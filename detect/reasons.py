@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -58,6 +58,12 @@ class Reason:
         if self.nearest is not None:
             parts.append(f"the nearest normal clip is {self.nearest}")
         return "; ".join(parts)
+
+    def later_by(self, seconds: float) -> Reason:
+        """Count its moments from a time that is `seconds` earlier, as of a window's recording."""
+        if self.start_s is None or self.end_s is None:
+            return self
+        return replace(self, start_s=self.start_s + seconds, end_s=self.end_s + seconds)
 
     @property
     def finding(self) -> str:

@@ -281,18 +281,6 @@ def decide_machines(
     return found
 
 
-def false_alarm_interval(n: int, k: int, coverage: float = 0.95) -> tuple[float, float]:
-    """Interval of the false-alarm rate that one training set's threshold will have.
-
-    Over training sets the rate above the k-th smallest of n scores is Beta(n + 1 - k, k).
-    """
-    from scipy.special import betaincinv
-
-    tail = (1 - coverage) / 2
-    low, high = betaincinv(n + 1 - k, k, [tail, 1 - tail])
-    return float(low), float(high)
-
-
 def proportion_interval(count: int, n: int, coverage: float = 0.95) -> tuple[float, float]:
     """Clopper and Pearson's interval of a rate of which `count` of n cases were observed."""
     from scipy.special import betaincinv

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from ground.files import sha256_of
 from ground.text import one_line
 from pipeline.explaining import (
     SAMPLE_RATE,
@@ -84,10 +85,16 @@ class Evidence:
 
 
 def check(path: str | Path, model: str | Path | Checker, **options: object) -> Checks:
-    """Judge recordings by a model; `options` are those of `load_model` and `Checker.check`."""
+    """Judge recordings by a model; `options` are those of `load_model` and `Checker.check`.
+
+    A model that is open already has those of `load_model`; naming one of them is a TypeError.
+    """
     of_check = {name: options.pop(name) for name in OPTIONS_OF_CHECK & options.keys()}
-    checker = model if isinstance(model, Checker) else load_model(model, **options)  # type: ignore[arg-type]
-    return checker.check(path, **of_check)  # type: ignore[arg-type]
+    if isinstance(model, Checker):
+        if options:
+            raise TypeError(f"{', '.join(options)}: give this to load_model, which opens the model")
+        return model.check(path, **of_check)  # type: ignore[arg-type]
+    return load_model(model, **options).check(path, **of_check)  # type: ignore[arg-type]
 
 
 OPTIONS_OF_CHECK = frozenset({"machine", "window", "hop"})
@@ -214,6 +221,7 @@ class Checker:
     def _judged_clips(
         self, files: Mapping[str, Path], by_machine: Mapping[tuple[str, str], Sequence[str]]
     ) -> Iterator[Checked]:
+        """Judge some clips, files by key, machine by machine; one that cannot be says why."""
         problems: dict[str, str] = {}
         vectors = clip_vectors(
             self.parts, files, on_bad_clip=problems.__setitem__, workers=self.workers
@@ -225,8 +233,10 @@ class Checker:
             for row in judge.rows(usable, [vectors[key] for key in usable]):
                 key = row.key
                 sound = listen_to(files[key], channel) if judge.loaded.profile else None
-                missing = [f"not all members rate it: {problems[key]}"] if key in problems else []
-                yield self._described(judge, row, sound, vectors[key], missing)
+                remarks = [f"not all members rate it: {problems[key]}"] if key in problems else []
+                if sha256_of(files[key]) in judge.loaded.learned:
+                    remarks.append("it was learned, so its score is lower than that of a new clip")
+                yield self._described(judge, row, sound, vectors[key], remarks)
             for key in keys:
                 if key not in vectors:
                     reason = problems.get(key, "no encoder gives a vector of it")
@@ -320,8 +330,7 @@ class Checker:
             return row
         frames = frames_of(sound.waveform)
         reason = judge.reason(frames, row, vectors)
-        nearest = f"; nearest normal clip {reason.nearest}" if reason.nearest else ""
-        row = replace(row, reason=reason.finding + nearest)
+        row = replace(row, reason=reason.later_by(row.start_s or 0.0).sentence)
         if self.on_evidence is not None:
             self.on_evidence(Evidence(row, sound.waveform, frames, profile, reason))
         return row

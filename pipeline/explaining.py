@@ -166,9 +166,15 @@ def explain_clip(
         frames,
         profile.sounds,
         weights=_weights(profile, members, vectors, shares),
-        shares=shares,
+        shares=_without_detectors(shares),
         nearest=_nearest(profile, vectors),
     )
+
+
+def _without_detectors(shares: Mapping[str, float]) -> dict[str, float]:
+    """Shorten the members' names to encoder/pooling where that tells them apart."""
+    short = {name.rpartition("/")[0]: share for name, share in shares.items()}
+    return short if len(short) == len(shares) else dict(shares)
 
 
 def _weights(
@@ -208,10 +214,12 @@ def _nearest(profile: MachineProfile, vectors: Rows) -> str | None:
     """Name the training clip nearest to this one by the first member's vectors."""
     import numpy as np
 
+    from detect.contributions import nearest_clip
+
     row = vectors.get(0)
     if profile.vectors is None or row is None:
         return None
     known = profile.vectors.astype(np.float64)
     deviation = known.std(axis=0) + 1e-9
-    distances = np.square((known - row) / deviation).sum(axis=1)
-    return str(profile.keys[int(distances.argmin())])
+    number, _ = nearest_clip(row / deviation, known / deviation)
+    return str(profile.keys[number])

@@ -104,6 +104,7 @@ def _settings_of(model: Model, settings: LearnSettings) -> LearnSettings:
 
 
 def _one_combination(settings: LearnSettings) -> Combination:
+    """Return what the flags name; UsageError for a grid."""
     combinations, refused = combinations_of(settings)
     if len(combinations) + len(refused) > 1:
         raise UsageError(

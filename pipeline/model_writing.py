@@ -155,6 +155,7 @@ def _remove_unused(path: Path) -> None:
 
 
 def _member(fit: MemberFits) -> ModelMember:
+    """Describe a member so that its encoder can be built again."""
     from detect.detector import facts_of_class, last_step
     from embed.fingerprint import fingerprint
 

@@ -142,6 +142,7 @@ class Judge:
         return [rows[i] for i in range(len(keys))]
 
     def _rows(self, keys: Sequence[str], vectors: Sequence[Rows]) -> list[Checked]:
+        """Rate and decide; ValueError or OSError where these clips cannot be rated together."""
         from detect.thresholds import decide
 
         machine = self.machine_type, self.machine_id

@@ -97,6 +97,7 @@ def _draw(
         table=table,
         scores=outcome.scores,
         results=outcome.results,
+        decided=outcome.decided,
         settings=folder.flags,
         facts={
             "version": version_here(),

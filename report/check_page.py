@@ -173,6 +173,7 @@ def timelines(clips: Sequence[JudgedClip], thresholds: Mapping[str, float]) -> l
 
 
 def _timeline(windows: Sequence[JudgedClip], threshold: float | None) -> Timeline:
+    """Lay out the scores of a long recording over time, as points of an SVG."""
     scores = np.array([window.score for window in windows], dtype=np.float64)
     times = np.array([((w.start_s or 0.0) + (w.end_s or 0.0)) / 2 for w in windows])
     end = max(window.end_s or 0.0 for window in windows)

@@ -59,6 +59,8 @@ class Histogram:
     ticks: Sequence[Tick]
     tallest: int
     """Clips in the highest bar."""
+    threshold: float | None = None
+    """Where the threshold is drawn; None without one among the scores."""
 
 
 def histogram(machine: MachineScores) -> Histogram:
@@ -80,7 +82,15 @@ def histogram(machine: MachineScores) -> Histogram:
         for i, n in enumerate(counts[label].tolist())
         if n
     ]
-    return Histogram(bars, _ticks(machine, edges), tallest)
+    values = machine.ticks()
+    ticks = [
+        Tick(x, f"{value:g}") for x, value in zip(_across(machine, values), values, strict=True)
+    ]
+    decided = machine.result.decided if machine.result else None
+    threshold = None
+    if decided and decided.threshold is not None and edges[0] <= decided.threshold <= edges[-1]:
+        (threshold,) = _across(machine, np.array([decided.threshold]))
+    return Histogram(bars, ticks, tallest, threshold)
 
 
 def roc_path(machine: MachineScores) -> str:
@@ -139,11 +149,12 @@ def _thinned(points: Array) -> Array:
     return thinned
 
 
-def _ticks(machine: MachineScores, edges: Array) -> list[Tick]:
-    values, low, high = machine.ticks(), edges[0], edges[-1]
+def _across(machine: MachineScores, values: Array) -> list[float]:
+    """Place scores on the axis of the machine's histogram."""
+    low, high = machine.edges()[[0, -1]]
     if machine.is_wide:
         share = np.log(values / low) / np.log(high / low)
     else:
         share = (values - low) / (high - low)
-    places = MARGIN + (WIDTH - 2 * MARGIN) * share
-    return [Tick(round(float(x), 2), f"{v:g}") for x, v in zip(places, values, strict=True)]
+    places: list[float] = (MARGIN + (WIDTH - 2 * MARGIN) * share).round(2).tolist()
+    return places

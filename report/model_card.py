@@ -72,6 +72,7 @@ def _promise(settings: Mapping[str, Any]) -> str:
 
 
 def _limits(facts: Mapping[str, Any]) -> list[str]:
+    """List what a verdict of this model does not say."""
     limits = [
         "- Another microphone, place, gain or operating mode than in training is not a fault, but "
         "sounds like one. `check` remarks what it can tell of that.",

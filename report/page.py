@@ -25,6 +25,7 @@ from report.tables import notes_of
 from report.templates import render
 
 if TYPE_CHECKING:
+    from detect.thresholds import MachineDecisions
     from detect.training_clips import TrainingOutlier
 
 CLIPS_LISTED = 10
@@ -47,6 +48,7 @@ class Run:
     warnings: Sequence[str] = ()
     errors: Sequence[tuple[str, str]] = ()
     """Clips that were left out, each with the reason."""
+    decided: Sequence[MachineDecisions] = ()
     unlike: Sequence[TrainingOutlier] = ()
     data_root: Path | None = None
     """Where the recordings are, so that clips lead to them."""
@@ -62,6 +64,7 @@ class ListedClip:
     link: str
     score: str
     label: str = ""
+    verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class MachineCard:
     roc: str
     clips: Sequence[ListedClip]
     n_clips: int
+    threshold: str
+    """Written as a score; "" where nothing was decided."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ def write_report(folder: Path, run: Run) -> Path:
         n_clips=sum(len(machine.keys) for machine in machines),
         n_machines=len(machines),
         facts={**run.facts, **_shown_settings(run.settings)},
-        cards=[_card(machine, run.data_root) for machine in chosen],
+        cards=[_card(machine, run) for machine in chosen],
         losses=training_losses(run.scores, chosen),
         outliers=outliers,
         n_outlier_machines=len({clip.machine for clip in run.unlike}),
@@ -147,13 +152,22 @@ def _headline(rows: Sequence[Result]) -> Result | None:
     return means[0] if len(means) == 1 and means[0].auc is not None else None
 
 
-def _card(machine: MachineScores, data_root: Path | None) -> MachineCard:
+def _card(machine: MachineScores, run: Run) -> MachineCard:
     """Draw one machine and list its most anomalous clips."""
+    verdict_of = {
+        key: verdict
+        for each in run.decided
+        if each.decisions
+        and (each.machine_type, each.machine_id) == (machine.machine_type, machine.machine_id)
+        for key, verdict in zip(each.keys, each.decisions.verdicts, strict=True)
+    }
     clips = zip(machine.keys, machine.labels, machine.scores.tolist(), strict=True)
     listed = [
-        _listed(rank, key, data_root, short(score), label)
+        _listed(rank, key, run.data_root, short(score), label, verdict_of.get(key, ""))
         for rank, (key, label, score) in zip(range(1, CLIPS_LISTED + 1), clips, strict=False)
     ]
+    decided = machine.result.decided if machine.result else None
+    threshold = decided.threshold if decided else None
     return MachineCard(
         name=machine.name,
         anchor=file_name(machine.machine_type, machine.machine_id),
@@ -162,6 +176,7 @@ def _card(machine: MachineScores, data_root: Path | None) -> MachineCard:
         roc=roc_path(machine),
         clips=listed,
         n_clips=len(machine.keys),
+        threshold="" if threshold is None else short(threshold),
     )
 
 
@@ -189,6 +204,8 @@ def _left_out(errors: Iterable[tuple[str, str]]) -> list[LeftOut]:
     ]
 
 
-def _listed(rank: int, key: str, data_root: Path | None, score: str, label: str = "") -> ListedClip:
+def _listed(
+    rank: int, key: str, data_root: Path | None, score: str, label: str = "", verdict: str = ""
+) -> ListedClip:
     link = "" if data_root is None else f"{data_root.absolute().as_uri()}/{quote(key)}"
-    return ListedClip(rank, PurePosixPath(key).name, key, link, score, label)
+    return ListedClip(rank, PurePosixPath(key).name, key, link, score, label, verdict)

@@ -10,7 +10,6 @@ from detect.contributions import (
     contributions,
     member_shares,
     nearest_clip,
-    reconstruction_errors,
 )
 from detect.detector import anomaly_scores
 
@@ -66,16 +65,6 @@ def test_the_feature_that_was_changed_contributes_most(detector, rng):
 def test_vectors_of_other_lengths_are_refused():
     with pytest.raises(ValueError, match=r"got \(3,\) and \(4,\)"):
         contributions(lambda X: X.sum(axis=1), np.zeros(3), np.zeros(4))
-
-
-def test_reconstruction_errors_add_up_to_the_mean_squared_error(rng):
-    frames, rebuilt = rng.normal(size=(2, 20, DIM))
-    frames[15:], rebuilt[15:] = np.nan, np.nan  # after the clip's end
-
-    errors = reconstruction_errors(frames, rebuilt)
-
-    assert errors.shape == frames.shape
-    assert np.nansum(errors) == pytest.approx(np.nanmean(np.square(rebuilt - frames)))
 
 
 def test_the_nearest_clip_comes_with_its_differences(clips):

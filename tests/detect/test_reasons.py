@@ -128,6 +128,19 @@ def test_short_clips_have_a_reason_within_their_length(profile, n_frames):
     assert reason.end_s is None or 0 <= reason.start_s <= reason.end_s <= n_frames * STEP
 
 
+def test_a_reason_of_a_window_counts_from_the_beginning_of_the_recording(profile, rng):
+    frames = normal_clip(rng)
+    frames[20:24, 10] += 30.0
+    reason = explain(frames, profile)
+
+    later = reason.later_by(60.0)
+
+    assert (later.start_s, later.end_s) == (reason.start_s + 60.0, reason.end_s + 60.0)
+    assert later.finding != reason.finding
+    whole = explain(normal_clip(rng) + 20.0, profile)
+    assert whole.later_by(60.0) == whole
+
+
 def test_a_sentence_names_members_and_the_nearest_clip():
     reason = Reason(
         "louder",

@@ -13,7 +13,6 @@ from detect.thresholds import (
     conformal_k,
     decide,
     decide_machines,
-    false_alarm_interval,
     few_clips_warning,
     p_values,
     proportion_interval,
@@ -151,17 +150,6 @@ def test_promises_are_kept_on_simulated_scores(n, confidence, rng):
         assert np.mean(actual) <= 0.05 + 0.002
     else:
         assert np.mean(np.array(actual) <= 0.05) >= 0.94
-
-
-def test_the_interval_of_the_rate_is_that_of_its_beta_distribution(rng):
-    n, k = 60, 58
-    actual = [1 - np.sort(rng.random(n))[k - 1] for _ in range(4000)]
-
-    low, high = false_alarm_interval(n, k)
-
-    assert np.mean((low <= np.array(actual)) & (np.array(actual) <= high)) == pytest.approx(
-        0.95, abs=0.015
-    )
 
 
 @pytest.mark.parametrize(("count", "n"), [(0, 8), (1, 8), (4, 8), (8, 8), (0, 1)])

@@ -164,6 +164,16 @@ def test_silence_is_remarked(press_hall, tmp_path):
     assert any("silent" in r for r in judged(press_hall, clip).rows[0].remarks)
 
 
+def test_a_clip_that_was_learned_is_remarked(press_hall, shared_hall, tmp_path):
+    learned_clip = shared_hall[0] / "press7" / "000.wav"
+
+    (row,) = judged(press_hall, learned_clip).rows
+    (new,) = judged(press_hall, write(tmp_path / "new.wav", hum(900))).rows
+
+    assert any("it was learned" in remark for remark in row.remarks)
+    assert not any("it was learned" in remark for remark in new.remarks)
+
+
 def test_a_clip_of_another_machine_is_remarked(press_hall, tmp_path):
     clip = write(tmp_path / "new.wav", hum(3, 210.0))
 
@@ -180,7 +190,7 @@ def test_the_reason_names_the_band_of_the_fault(press_hall, tmp_path):
 
     assert row.reason.startswith("louder than usual by")
     assert "kHz" in row.reason
-    assert "nearest normal clip press7/" in row.reason
+    assert "the nearest normal clip is press7/" in row.reason
 
 
 def test_a_window_longer_than_the_clip_is_a_row_with_its_reason(press_hall, tmp_path):

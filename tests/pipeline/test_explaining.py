@@ -64,3 +64,14 @@ def test_what_cannot_be_read_is_not_heard(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"no sound")
 
     assert listen_to(tmp_path / "a.wav", 0) is None
+
+
+def test_members_are_named_without_detectors_where_that_tells_them_apart():
+    z = {"logmel/mean/knn": 3.0, "logmel/max/knn": 1.0}
+    same = {"logmel/mean/knn": 3.0, "logmel/mean/gmm": 1.0}
+
+    named = explain_clip(profile(), frames_of(whistle(50)), [], {}, z)
+    in_full = explain_clip(profile(), frames_of(whistle(50)), [], {}, same)
+
+    assert "found by logmel/mean 75%, logmel/max 25%" in named.sentence
+    assert "found by logmel/mean/knn 75%" in in_full.sentence

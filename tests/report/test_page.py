@@ -12,7 +12,9 @@ from small_runs import Page, make_run
 
 from detect.detectors.training import Epoch
 from detect.fitting import ClipTable, FitUnit, Scores
-from detect.results import Decided, Result
+from detect.out_of_fold import OutOfFold
+from detect.results import Decided, Result, results
+from detect.thresholds import decide_machines
 from detect.training_clips import TrainingOutlier
 from ground.text import visible
 from report.machine_scores import DRAWN_AT_MOST
@@ -87,6 +89,28 @@ def test_report_ranks_the_most_anomalous_clips_first(tmp_path):
     names = [fitted.unit.test_keys[i].rpartition("/")[2] for i in order]
     places = [text.index(name) for name in names]
     assert places == sorted(places)
+
+
+def test_a_machine_shows_its_threshold_and_the_verdict_on_each_clip(tmp_path):
+    run, *_ = make_run()
+    calibration = np.linspace(0.0, 8.0, 20)
+    decided = []
+    for scores in run.scores:
+        unit = scores.unit
+        ids, normal = (unit.machine_id,) * 20, tuple(map(str, range(20)))
+        held_out = OutOfFold(normal, ids, calibration, 20, 10)
+        decided += decide_machines(scores, held_out)
+    rows = results(run.table, run.scores, decided=decided)
+
+    page = write_report(tmp_path, replace(run, results=rows, decided=decided))
+    text = page.read_text(encoding="utf-8")
+
+    n_cards = len(run.scores)
+    assert text.count('class="threshold"') == n_cards
+    assert text.count("Threshold 8 (dashed): 5 % false alarms promised") == n_cards
+    verdicts = re.findall(r'<td class="n">([-\d.]+)</td>.*<td class="tag">(\w+)</td>', text)
+    assert len(verdicts) == n_cards * CLIPS_LISTED
+    assert all((float(score) > 8) == (verdict == "anomalous") for score, verdict in verdicts)
 
 
 def test_hostile_names_are_shown_and_never_obeyed(tmp_path):
