@@ -109,8 +109,8 @@ def _opened(content: bytes, trusted: Collection[str]) -> dict[str, Any]:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise ValueError("it is compressed, and ours are not")
     types = skops.get_untrusted_types(data=content)
-    if strangers := [name for name in types if name not in TRUSTED.union(trusted)]:
-        raise ValueError(f"it is no detector of ours: it holds {', '.join(strangers[:3])}")
+    if unrecognised := [name for name in types if name not in TRUSTED.union(trusted)]:
+        raise ValueError(f"it is no detector of ours: it holds {', '.join(unrecognised[:3])}")
     saved = skops.loads(content, trusted=types)
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         number = saved.get("format") if isinstance(saved, dict) else None

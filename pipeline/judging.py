@@ -181,7 +181,7 @@ def _work(
 
     source, name = sources[member.source], member.detector.name
     own, without_training = trained(only(table, source.keys))
-    handed = {"weights": weights[name]} if name in weights else {}
+    network = {"weights": weights[name]} if name in weights else {}
     device = devices_of(settings)[0] if facts_of(name).trains_network else ""
     return _Work(
         member=member,
@@ -189,7 +189,7 @@ def _work(
         table=own,
         units=units(own, combination.fit_per, tested_only=tested_only),  # type: ignore[arg-type]
         choice=DetectorChoice(
-            name, {**handed, **dict(member.detector.options)}, combination.settings.scaler, device
+            name, {**network, **dict(member.detector.options)}, combination.settings.scaler, device
         ),
         seed=combination.settings.seed,
         holds_out=settings.false_alarms != "none" or len(combination.members) > 1,

@@ -102,8 +102,8 @@ def _in_manifest(manifest: Path, names: Mapping[str, Machine]) -> DataSet:
         if isinstance(file, Skipped):
             skipped.append(file)
             continue
-        told = row.get("machine_type", ""), row.get("machine_id", "")
-        machine = names.get(same_name(" ".join(told).strip()), told)
+        named = row.get("machine_type", ""), row.get("machine_id", "")
+        machine = names.get(same_name(" ".join(named).strip()), named)
         clip = replace(_new(row["path"], machine), group=row.get("group", ""))
         if found.setdefault(clip.key, (clip, file))[0].machine != machine:
             key = f"{clip.key}#{' '.join(machine).strip()}"
