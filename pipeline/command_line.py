@@ -23,6 +23,7 @@ from pipeline.exits import (
     UsageError,
     version_here,
 )
+from pipeline.interrupts import end_at_the_next
 from pipeline.screen import messages, say
 from pipeline.settings import (
     OUT,
@@ -118,6 +119,7 @@ def _resumable(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*arguments, **options)
         except KeyboardInterrupt:
+            end_at_the_next()
             messages.print(
                 "interrupted; what is finished is kept, the same command goes on from here"
             )

@@ -26,11 +26,8 @@ def stopping_after_a_batch() -> Iterator[None]:
         yield
         return
 
-    def end(*_: Any) -> None:
-        os._exit(INTERRUPTED)
-
     def stop(*_: Any) -> None:
-        signal.signal(signal.SIGINT, end)
+        end_at_the_next()
         messages.print("stopping after this batch; Ctrl-C again stops now")
         raise KeyboardInterrupt
 
@@ -39,6 +36,12 @@ def stopping_after_a_batch() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, earlier)
+
+
+def end_at_the_next() -> None:
+    """Let the next Ctrl-C end the process at once, without a traceback."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
 
 
 def ignore_interrupts() -> None:
