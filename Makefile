@@ -7,11 +7,22 @@ INSTALLED := $(VENV)/.installed
 # a file of tests per process, a core for each
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test check check-slow check-faults check-tensorflow bench clean
+.PHONY: demo test check check-slow check-faults check-tensorflow bench docs clean
 
+# the job on toy recordings, then a model of the normal ones and its verdict on a bad and a good clip;
+# `check` ends with 4 where a clip is anomalous
+CHECK := $(BIN)/python run_pipeline.py check --model demo_model --machine slider_id_00 --explain
 demo: $(INSTALLED)
 	$(BIN)/python run_pipeline.py --data demo
-	$(BIN)/python run_pipeline.py --data demo --detector mahalanobis,gmm,knn
+	$(BIN)/python run_pipeline.py learn demo_data --model demo_model
+	$(CHECK) demo_data/slider/test/anomaly_id_00_00000002.wav || test $$? -eq 4
+	$(CHECK) demo_data/slider/test/normal_id_00_00000003.wav
+	@echo
+	@echo "What next? First: source $(BIN)/activate"
+	@echo "  your machines:  python run_pipeline.py learn RECORDINGS --model my_model    (a folder per machine)"
+	@echo "                  python run_pipeline.py check NEW.wav --model my_model --machine MACHINE"
+	@echo "  methods:        python run_pipeline.py --data demo --detector mahalanobis,gmm,knn"
+	@echo "  the page of the run above is report.html in the newest folder of runs/; README.md has the rest"
 
 test: $(INSTALLED)
 	$(PYTEST)
@@ -35,6 +46,11 @@ check-tensorflow: $(INSTALLED)
 
 bench: $(INSTALLED)
 	for each in benchmarks/bench_*.py; do $(BIN)/python $$each || exit 1; done
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/make_pages.py
+	test -d demo_model || $(BIN)/python run_pipeline.py learn demo_data --model demo_model
+	$(BIN)/python docs/make_picture.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

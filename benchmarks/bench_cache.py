@@ -81,8 +81,8 @@ def append(folder: Path, _: int) -> dict[str, float]:
         store = open_store(folder / f"append{dim}")
 
         def ours(i: int, store: EmbeddingStore = store, rows: np.ndarray = rows) -> None:
-            content = [(1, 1, "ab" * 32)] * 32
-            store.append([key(i * 32 + j) for j in range(32)], rows, content)
+            provenance = [(1, 1, "ab" * 32)] * 32
+            store.append([key(i * 32 + j) for j in range(32)], rows, provenance)
 
         naive_file = h5py.File(folder / f"naive{dim}.h5", "w")
         matrix = naive_file.create_dataset(
@@ -184,11 +184,11 @@ def open_names(folder: Path, n: int) -> dict[str, float]:
 
 
 def missing(folder: Path, n: int) -> dict[str, float]:
-    contents = {key(i): (i, i) for i in range(n)}
-    contents["new.wav"] = (1, 1)
+    file_stats = {key(i): (i, i) for i in range(n)}
+    file_stats["new.wav"] = (1, 1)
     store = open_store(folder)
     timer = Timer()
-    absent = store.missing(contents, lambda name: name)
+    absent = store.missing(file_stats, lambda name: name)
     return {**timer.seconds(), "missing": len(absent)}
 
 

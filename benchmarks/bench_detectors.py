@@ -1,12 +1,14 @@
 """Our detectors beside their stock references: fit to 1,000 clips and score 1,100.
 
     python benchmarks/bench_detectors.py [--rounds 9] [--threads 2] [--only vectors]
+    python benchmarks/bench_detectors.py --only folds
     python benchmarks/bench_detectors.py --many-ids
 
 Variants take turns in one process. A busy neighbour slows single rounds, so that the median of
 each variant's faster half is printed, by the clock and in processor time of all threads, and the
 ratios of these. The difference is the largest relative one over the 1,100 clips. PyOD's
-autoencoder is compared where PyOD is installed. `--many-ids` fits and rates 1,000 machine IDs.
+autoencoder is compared where PyOD is installed. `--only folds` times out-of-fold scores beside one
+fit. `--many-ids` fits and rates 1,000 machine IDs.
 """
 
 from __future__ import annotations
@@ -30,13 +32,16 @@ from sklearn.svm import OneClassSVM as StockOneClassSVM
 from threadpoolctl import threadpool_limits
 from torch import nn
 
+from detect import make_detector
+from detect.detector import scores_out_of_fold
 from detect.detectors import networks
 from detect.detectors.autoencoder import Autoencoder
-from detect.detectors.distance import KNN, Mahalanobis
-from detect.detectors.ensemble import fit_together
+from detect.detectors.distance import KNN
+from detect.detectors.mahalanobis import Mahalanobis
 from detect.detectors.mixture import GMM
 from detect.detectors.ocsvm import OneClassSVM
 from detect.fitting import DetectorChoice, FitUnit, fit_and_score
+from detect.scaled_detector import ScaledDetector
 
 N_TRAIN, N_TEST = 1000, 1100
 GOALS = {
@@ -52,27 +57,27 @@ Array = np.ndarray
 Variant = Callable[[Array, Array], Array]
 
 
-def stock_mahalanobis(X: Array, T: Array) -> Array:
-    return LedoitWolf().fit(X).mahalanobis(T)
+def stock_mahalanobis(X: Array, Y: Array) -> Array:
+    return LedoitWolf().fit(X).mahalanobis(Y)
 
 
-def stock_knn(X: Array, T: Array) -> Array:
-    return NearestNeighbors(n_neighbors=5).fit(X).kneighbors(T)[0].mean(axis=1)
+def stock_knn(X: Array, Y: Array) -> Array:
+    return NearestNeighbors(n_neighbors=5).fit(X).kneighbors(Y)[0].mean(axis=1)
 
 
-def stock_ocsvm(X: Array, T: Array) -> Array:
-    return -StockOneClassSVM(nu=0.1).fit(X).score_samples(T)
+def stock_ocsvm(X: Array, Y: Array) -> Array:
+    return -StockOneClassSVM(nu=0.1).fit(X).score_samples(Y)
 
 
-def stock_gmm(X: Array, T: Array) -> Array:
-    return -GaussianMixture(2, reg_covar=1e-3, random_state=0).fit(X).score_samples(T)
+def stock_gmm(X: Array, Y: Array) -> Array:
+    return -GaussianMixture(2, reg_covar=1e-3, random_state=0).fit(X).score_samples(Y)
 
 
 PAIRS: list[tuple[str, Variant, Variant]] = [
-    ("One-Class SVM", stock_ocsvm, lambda X, T: -OneClassSVM(0.1).fit(X).score_samples(T)),
-    ("kNN", stock_knn, lambda X, T: -KNN(k=5).fit(X).score_samples(T)),
-    ("Mahalanobis", stock_mahalanobis, lambda X, T: Mahalanobis().fit(X).mahalanobis(T)),
-    ("GMM, 200 clips", stock_gmm, lambda X, T: -GMM().fit(X).score_samples(T)),
+    ("One-Class SVM", stock_ocsvm, lambda X, Y: -OneClassSVM(0.1).fit(X).score_samples(Y)),
+    ("kNN", stock_knn, lambda X, Y: -KNN(k=5).fit(X).score_samples(Y)),
+    ("Mahalanobis", stock_mahalanobis, lambda X, Y: Mahalanobis().fit(X).mahalanobis(Y)),
+    ("GMM, 200 clips", stock_gmm, lambda X, Y: -GMM().fit(X).score_samples(Y)),
 ]
 
 
@@ -102,31 +107,24 @@ def pyod_autoencoder(X: Array, epochs: int) -> None:
     AutoEncoder(epoch_num=epochs, hidden_neuron_list=[64, 32], verbose=0).fit(X)
 
 
-def autoencoders(n_machines: int, dim: int, epochs: int, rounds: int) -> list[str]:
-    """Time the autoencoders of so many machine IDs: stock, ours one by one, ours together."""
-    rng = np.random.default_rng(0)
-    data = [embeddings(N_TRAIN, dim, rng) for _ in range(n_machines)]
-
-    def fresh() -> list[Autoencoder]:
-        return [Autoencoder(small_mlp, epochs=epochs) for _ in data]
-
+def autoencoder(dim: int, epochs: int, rounds: int) -> list[str]:
+    """Time the autoencoder of one machine ID: PyOD's, a tutorial's and ours."""
+    X = embeddings(N_TRAIN, dim, np.random.default_rng(0))
     variants: dict[str, Callable[[], object]] = {
-        "together": lambda: fit_together(fresh(), data),
-        "alone": lambda: [one.fit(X) for one, X in zip(fresh(), data, strict=True)],
-        "plain": lambda: [plain_loop(X, epochs) for X in data],
+        "ours": lambda: Autoencoder(small_mlp, epochs=epochs).fit(X),
+        "plain": lambda: plain_loop(X, epochs),
     }
     if find_spec("pyod"):
-        variants["pyod"] = lambda: [pyod_autoencoder(X, epochs) for X in data]
+        variants["pyod"] = lambda: pyod_autoencoder(X, epochs)
     times = dict(zip(variants, interleaved(list(variants.values()), rounds), strict=True))
-    together = times["together"]
     cells = [
-        f"{times[name].cpu / epochs:.0f}" if name in times else "not installed"
-        for name in ("pyod", "plain", "alone", "together")
+        f"{times[name].cpu / epochs:.1f}" if name in times else "not installed"
+        for name in ("pyod", "plain", "ours")
     ]
     ratios = [
-        times[name].over(together) if name in times else "" for name in ("pyod", "plain", "alone")
+        times[name].over(times["ours"]) if name in times else "" for name in ("pyod", "plain")
     ]
-    return [str(n_machines), str(dim), *cells, *ratios]
+    return [str(dim), *cells, *ratios]
 
 
 def embeddings(n: int, dim: int, rng: np.random.Generator) -> Array:
@@ -173,25 +171,25 @@ def compare_with_stock(rounds: int, dims: Sequence[int]) -> Table:
     for heading in ("detector", "dim", "stock", "ours", "ratios", "goal", "difference"):
         table.add_column(heading, justify="left" if heading == "detector" else "right")
     for dim in dims:
-        X, T = embeddings(N_TRAIN, dim, rng), embeddings(N_TEST, dim, rng)
+        X, Y = embeddings(N_TRAIN, dim, rng), embeddings(N_TEST, dim, rng)
         for name, stock, ours in PAIRS:
-            few = X[:200] if "200" in name else X
+            training = X[:200] if "200" in name else X
             if "GMM" in name and dim > 768:
                 continue
-            expected, found = stock(few, T), ours(few, T)
+            expected, found = stock(training, Y), ours(training, Y)
             difference = np.max(np.abs(found - expected) / np.abs(expected))
             slow = name in ("Mahalanobis", "GMM, 200 clips")
-            theirs, own = interleaved(
-                [lambda s=stock, X=few, T=T: s(X, T), lambda o=ours, X=few, T=T: o(X, T)],
+            stock_time, our_time = interleaved(
+                [lambda s=stock, X=training, Y=Y: s(X, Y), lambda o=ours, X=training, Y=Y: o(X, Y)],
                 max(3, rounds // 3) if slow else rounds,
             )
             goal = GOALS.get((name, dim))
             table.add_row(
                 name,
                 str(dim),
-                f"{theirs.cpu:.0f}",
-                f"{own.cpu:.1f}",
-                theirs.over(own),
+                f"{stock_time.cpu:.0f}",
+                f"{our_time.cpu:.1f}",
+                stock_time.over(our_time),
                 f"{goal:g}x" if goal else "",
                 f"{difference:.0e}",
             )
@@ -199,19 +197,65 @@ def compare_with_stock(rounds: int, dims: Sequence[int]) -> Table:
 
 
 def compare_autoencoders(rounds: int, dims: Sequence[int]) -> Table:
-    """Train the networks of 4 and 16 machines."""
+    """Train the network of one machine."""
     table = Table(
-        title="\nautoencoders 64-32, 1,000 clips a machine: processor ms an epoch of all; "
-        "ratios over ours together by clock, processor (goal: 4x plain, 8x PyOD)",
+        title="\nautoencoder 64-32, 1,000 clips: processor ms an epoch; ratios by clock, processor",
         title_justify="left",
         box=None,
     )
-    headings = ("machines", "dim", "PyOD", "plain", "alone", "together")
-    for heading in (*headings, "PyOD / together", "plain / together", "alone / together"):
+    for heading in ("dim", "PyOD", "plain", "ours", "PyOD / ours", "plain / ours"):
         table.add_column(heading, justify="right")
-    for n_machines in (4, 16):
-        for dim in dims:
-            table.add_row(*autoencoders(n_machines, dim, epochs=5, rounds=rounds))
+    for dim in dims:
+        table.add_row(*autoencoder(dim, epochs=5, rounds=rounds))
+    return table
+
+
+def refitted(name: str, X: Array, folds: Array) -> Array:
+    """Rate each clip by a fit without its fold."""
+    scores = np.empty(len(X))
+    for number in np.unique(folds):
+        held = folds == number
+        fitted = make_detector(name, flagged_share=None).fit(X[~held])
+        scores[held] = fitted.score_samples(X[held])
+    return scores
+
+
+def compare_folds(rounds: int, dims: Sequence[int]) -> Table:
+    """Time scores out of ten folds beside one fit and the rating of as many clips."""
+    rng = np.random.default_rng(0)
+    table = Table(
+        title="\nscores out of 10 folds, scaler included: processor ms",
+        title_justify="left",
+        box=None,
+    )
+    headings = ("detector", "clips", "dim", "fit", "fit + rate", "refits", "at once", "difference")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "detector" else "right")
+    for name in ("mahalanobis", "knn"):
+        for n in (200, N_TRAIN):
+            for dim in dims:
+                X, others = embeddings(n, dim, rng), embeddings(n, dim, rng)
+                folds = rng.permutation(n) % 10
+
+                def fresh(name: str = name) -> ScaledDetector:
+                    return make_detector(name, flagged_share=None)
+
+                at_once = scores_out_of_fold(fresh(), X, folds)
+                variants: list[Callable[[], object]] = [
+                    lambda X=X, fresh=fresh: fresh().fit(X),
+                    lambda X=X, Y=others, fresh=fresh: fresh().fit(X).score_samples(Y),
+                    lambda X=X, folds=folds, name=name: refitted(name, X, folds),
+                ]
+                difference = ""
+                if at_once is not None:
+                    variants.append(
+                        lambda X=X, folds=folds, fresh=fresh: scores_out_of_fold(fresh(), X, folds)
+                    )
+                    expected = refitted(name, X, folds)
+                    difference = f"{np.max(np.abs(at_once / expected - 1)):.0e}"
+                cells = [f"{spent.cpu:.1f}" for spent in interleaved(variants, rounds)]
+                row = [name, str(n), str(dim), *cells, *[""] * (4 - len(cells)), difference]
+                table.add_row(*row)
     return table
 
 
@@ -222,8 +266,8 @@ def many_ids(n_ids: int, n_clips: int, dim: int, workers: int) -> Table:
     keys = tuple(row_of)
     choices = [DetectorChoice(name) for name in ("mahalanobis", "gmm", "knn")]
 
-    def one(machine: int) -> list[float]:
-        """Seconds of the processor for each detector."""
+    def seconds_of(machine: int) -> list[float]:
+        """Measure the processor's seconds for each detector."""
         machine_id = f"id_{machine:04d}"
         ids = (machine_id,)
         vectors = embeddings(len(keys), dim, np.random.default_rng(machine)).astype(np.float32)
@@ -237,7 +281,9 @@ def many_ids(n_ids: int, n_clips: int, dim: int, workers: int) -> Table:
         return list(np.diff(clock))
 
     start = perf_counter()
-    of_each = np.sum(Parallel(workers)(delayed(one)(machine) for machine in range(n_ids)), axis=0)
+    totals = np.sum(
+        Parallel(workers)(delayed(seconds_of)(machine) for machine in range(n_ids)), axis=0
+    )
     wall = perf_counter() - start
     table = Table(
         title=f"{n_ids} machine IDs, fitted to {n_clips} clips x {dim}, {n_test} others rated, "
@@ -247,9 +293,9 @@ def many_ids(n_ids: int, n_clips: int, dim: int, workers: int) -> Table:
     )
     table.add_column("")
     table.add_column("", justify="right")
-    for choice, seconds in zip(choices, of_each, strict=True):
+    for choice, seconds in zip(choices, totals, strict=True):
         table.add_row(f"{choice.name}, processor", f"{seconds:.1f}")
-    table.add_row("all three, processor", f"{of_each.sum():.1f}")
+    table.add_row("all three, processor", f"{totals.sum():.1f}")
     table.add_row("all three and drawing the vectors, by the clock", f"{wall:.1f}")
     return table
 
@@ -258,8 +304,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--quick", action="store_true", help="768 dimensions only")
-    parser.add_argument("--only", choices=("vectors", "autoencoders"))
+    parser.add_argument("--quick", action="store_true", help="one width of each")
+    parser.add_argument("--only", choices=("vectors", "autoencoders", "folds"))
     parser.add_argument("--many-ids", action="store_true", help="1,000 machine IDs, nothing else")
     arguments = parser.parse_args()
     console = Console(width=120)
@@ -268,12 +314,14 @@ def main() -> None:
         return
     torch.set_num_threads(arguments.threads)
     with threadpool_limits(arguments.threads):
-        if arguments.only != "autoencoders":
-            dims = (768,) if arguments.quick else (768, 2048)
-            console.print(compare_with_stock(arguments.rounds, dims))
-        if arguments.only != "vectors":
-            dims = (768,) if arguments.quick else (128, 768)
-            console.print(compare_autoencoders(max(2, arguments.rounds // 3), dims))
+        wide = (768,) if arguments.quick else (768, 2048)
+        narrow = (128,) if arguments.quick else (128, 768)
+        if arguments.only in (None, "vectors"):
+            console.print(compare_with_stock(arguments.rounds, wide))
+        if arguments.only in (None, "folds"):
+            console.print(compare_folds(max(3, arguments.rounds // 2), (*narrow, 2048)))
+        if arguments.only in (None, "autoencoders"):
+            console.print(compare_autoencoders(max(2, arguments.rounds // 3), narrow))
 
 
 if __name__ == "__main__":

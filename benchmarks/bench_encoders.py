@@ -27,9 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from peers import NAIVE, numpy_log_mel, published_ast, published_cnn14
 
 from embed import make_encoder, make_pooling
-from embed.embedding import embed_clips
+from embed.embedding import Task, embed_clips
 from embed.encoder import Encoder
-from embed.recordings.audio import Preprocessing, load_recording
+from embed.recordings.audio import load_recording
+from embed.recordings.preprocessing import Preprocessing
 
 SECONDS, RATE = 10, 16_000
 GFLOP = {"panns": 40.1, "ast": 242.0, "vggish": 17.3}  # of one clip, after pruning
@@ -55,16 +56,14 @@ def ours(encoder: Encoder, paths: list[Path], batch_size: int) -> None:
 
 
 def loop(encoder: Encoder, paths: list[Path], batch_size: int) -> None:
-    embed_clips(
-        [encoder],
-        Preprocessing(),
-        [make_pooling("clip")],
-        [(path.name, path) for path in paths],
+    task = Task(
+        encoders=[encoder],
+        poolings=[make_pooling("clip")],
         write=lambda keys, vectors, contents: None,
-        refuse=print,
-        remark=print,
-        batch_size=batch_size,
+        on_bad_clip=print,
     )
+    files = [(path.name, path) for path in paths]
+    embed_clips([task], Preprocessing(), files, batch_size=batch_size)
 
 
 def encode_only(encoder: Encoder, waveforms: np.ndarray, batch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""Run every system on 40 real recordings of one fan, and print the table of docs/systems.md.
+"""Run every system on 40 real recordings of one fan, and print the table of benchmarks/systems.md.
 
     python benchmarks/systems_on_fan.py --data ../shared/data/mimii_fan --seeds 3
     python benchmarks/systems_on_fan.py --normalize none rms --seeds 3 twfr-gmm conv-ae

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from ground.text import one_line, visible
 
 if TYPE_CHECKING:
     from cache.inspection import Description
@@ -40,7 +43,16 @@ HERE = Path("embeddings")
 
 
 class UsageError(ValueError):
-    """A command line that cannot be meant: exit code 2."""
+    """A command line with a mistake: exit code 2."""
+
+
+def _plain(text: object) -> Text:
+    """Make a text that the terminal shows as it is: no markup, no control characters."""
+    return Text(visible(str(text)).replace("\n", r"\n").replace("\t", r"\t"))
+
+
+def _tell(text: str) -> None:
+    messages.print(_plain(text))
 
 
 def _shape(shape: list[int]) -> str:
@@ -59,15 +71,19 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
+def _check_is_store(path: Path) -> None:
+    """Raise UsageError where there is no store at `path`."""
+    from cache.store import is_store
+
+    if not is_store(path):
+        raise UsageError(f"{path}: no embedding store here; `python -m cache ls` lists them")
+
+
 def _existing(path: Path) -> EmbeddingStore:
     from cache.store import EmbeddingStore
 
-    try:
-        return EmbeddingStore.at(path)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no embedding store here; `python -m cache ls` lists them") from (
-            None
-        )
+    _check_is_store(path)
+    return EmbeddingStore.at(path)
 
 
 @app.command()
@@ -81,37 +97,42 @@ def ls(
 
     if not directory.is_dir():
         raise UsageError(f"{directory}: no such folder; --cache-dir of a run decides where it is")
-    found = describe(paths) if (paths := stores_in(directory)) else []
-    good = [each for each in found if not isinstance(each, ValueError)]
-    for each in found:
-        if isinstance(each, ValueError):
-            messages.print(str(each), style="red")
+    found, unreadable = [], []
+    for path in stores_in(directory):
+        try:
+            found.append(describe(path))
+        except ValueError as error:
+            unreadable.append(one_line(error))
+    for reason in unreadable:
+        messages.print(_plain(reason), style="red")
     if as_json:
-        _print_json([asdict(each) for each in good])
+        _print_json([asdict(description) for description in found])
     else:
-        out.print(_listing(good, directory))
-    if len(good) < len(found):
+        out.print(_listing(found, directory))
+    if unreadable:
         raise typer.Exit(FAILED)
 
 
 def _listing(found: list[Description], directory: Path) -> Table:
-    table = Table(title=f"{len(found)} stores in {directory}")
+    """Lay out a row per store for `ls`."""
+    table = Table(title=_plain(f"{len(found)} stores in {directory}"))
     for heading in ("data", "encoder", "pooling", "clips", "dim", "size", "date", "fingerprint"):
         table.add_column(
             heading, justify="right" if heading in ("clips", "dim", "size") else "left"
         )
-    for each in found:
-        unmerged = f" + {each.unmerged_parts} parts" if each.unmerged_parts else ""
-        table.add_row(
-            each.data_name,
-            each.encoder if each.source == "computed" else "import",
-            each.pooling,
-            f"{each.clips:,}{unmerged}",
-            _shape(each.row_shape),
-            _size(each.bytes),
-            (each.merged or each.created)[:10],
-            each.fingerprint[:12],
+    for store in found:
+        unmerged = f" + {store.unmerged_parts} parts" if store.unmerged_parts else ""
+        cells = (
+            store.data_name,
+            store.encoder if store.source == "computed" else "import",
+            store.pooling,
+            f"{store.clips:,}{unmerged}",
+            _shape(store.row_shape),
+            _size(store.bytes),
+            (store.merged or store.created)[:10],
+            store.fingerprint[:12],
         )
+        table.add_row(*map(_plain, cells))
     return table
 
 
@@ -120,23 +141,17 @@ def show(store: Store, as_json: AsJson = False) -> None:
     """Show a store's configuration and where its rows come from."""
     from cache.inspection import describe
 
-    if not store.exists() and not store.with_suffix(".parts").is_dir():
-        raise UsageError(f"{store}: no embedding store here; `python -m cache ls` lists them")
-    (found,) = describe([store])
-    if isinstance(found, ValueError):
-        raise found
-    facts = asdict(found)
+    _check_is_store(store)
+    facts = asdict(describe(store))
     if as_json:
         _print_json(facts)
         return
-    table = Table(show_header=False, title=store.name)
+    table = Table(show_header=False, title=_plain(store.name))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        if isinstance(value, dict):
-            table.add_row(name, "\n".join(f"{k} = {v}" for k, v in value.items()))
-        else:
-            table.add_row(name.replace("_", " "), str(value))
+        lines = [f"{k} = {v}" for k, v in value.items()] if isinstance(value, dict) else [value]
+        table.add_row(name.replace("_", " "), Text("\n").join(map(_plain, lines)))
     out.print(table)
 
 
@@ -155,35 +170,51 @@ def verify(
     recording has changed.
     """
     from cache.inspection import verify as verify_store
+    from cache.repairing import set_aside_unreadable
+    from cache.store import is_store
 
     if data is not None and not data.is_dir():
         raise UsageError(f"--data {data}: no such folder")
     for path in stores:
-        _existing_path(path)
-    checked = [verify_store(path, data) for path in stores]
-    removed = [
-        _existing(path).repair() if repair and not each.intact else []
-        for path, each in zip(stores, checked, strict=True)
-    ]
+        _check_is_store(path)
+    is_good = True
+    answers = []
+    for path in stores:
+        aside, removed = [], []
+        if repair:
+            aside = [str(moved) for moved in set_aside_unreadable(path, _tell)]
+        if aside and not is_store(path):
+            answers.append({"path": str(path), "clips": 0, "intact": False, "set_aside": aside})
+            continue
+        checked = verify_store(path, data)
+        if repair and not checked.intact:
+            store = _existing(path)
+            with store.lock(tell=_tell):
+                removed = store.repair()
+        is_good &= (repair or checked.intact) and not checked.counts["changed"]
+        extra = {"intact": checked.intact, "removed": removed, "set_aside": aside}
+        answers.append({**asdict(checked), **extra})
     if as_json:
-        both = zip(checked, removed, strict=True)
-        _print_json([{**asdict(c), "intact": c.intact, "removed": r} for c, r in both])
+        _print_json(answers)
     else:
-        for each, gone in zip(checked, removed, strict=True):
-            wrong = {kind: n for kind, n in each.counts.items() if n}
-            verdict = "[green]intact[/]" if each.intact else "[red]damaged[/]"
-            out.print(f"{each.path}: {each.clips:,} clips, {verdict}")
-            for kind, n in wrong.items():
-                out.print(f"  {n} {kind.replace('_', ' ')}, first {getattr(each, kind)[0]!r}")
-            if gone:
-                out.print(f"  removed {len(gone)} rows; the next run computes them again")
-    if not all((repair or each.intact) and not each.counts["changed"] for each in checked):
+        for answer in answers:
+            _print_verification(answer)
+    if not is_good:
         raise typer.Exit(FAILED)
 
 
-def _existing_path(path: Path) -> None:
-    if not path.exists() and not path.with_suffix(".parts").is_dir():
-        raise UsageError(f"{path}: no embedding store here; `python -m cache ls` lists them")
+def _print_verification(answer: dict[str, Any]) -> None:
+    verdict = ("intact", "green") if answer["intact"] else ("damaged", "red")
+    out.print(_plain(f"{answer['path']}: {answer['clips']:,} clips, ").append(*verdict))
+    for moved in answer["set_aside"]:
+        out.print(_plain(f"  cannot be read, set aside as {moved}"))
+    if answer.get("structure"):
+        out.print(_plain(f"  structure: {answer['structure']}"))
+    for kind, n in answer.get("counts", {}).items():
+        if n:
+            out.print(_plain(f"  {n} {kind.replace('_', ' ')}, first {answer[kind][0]!r}"))
+    if n := len(answer.get("removed", ())):
+        out.print(f"  removed {n} rows; the next run computes them again")
 
 
 @app.command()
@@ -201,22 +232,24 @@ def merge(
     if dtype not in ("", "float32", "float16"):
         raise UsageError(f"--dtype {dtype}: expected float32 or float16")
     for path in stores:
-        _existing_path(path)
+        _check_is_store(path)
     if len(stores) > 1 and into is None:
         raise UsageError("several stores need --into FILE, the store that takes all")
     if into is not None:
-        merged = merge_stores(stores, into)
+        merged = merge_stores(stores, into, _tell)
     else:
         merged = _existing(stores[0])
-        merged.merge()
+        with merged.lock(tell=_tell):
+            merged.merge()
     if dtype:
-        merged.convert(dtype)
+        with merged.lock(tell=_tell):
+            merged.convert(dtype)
     about = merged.about()
     facts = {"path": str(merged.path), "clips": about.clips, "bytes": about.bytes}
     if as_json:
         _print_json(facts)
     else:
-        out.print(f"{merged.path}: {about.clips:,} clips, {_size(about.bytes)}")
+        out.print(_plain(f"{merged.path}: {about.clips:,} clips, {_size(about.bytes)}"))
 
 
 @app.command()
@@ -237,11 +270,12 @@ def export(
         raise UsageError(f"--layout {layout}: expected {' or '.join(LAYOUTS)}")
     opened = _existing(store)
     export_store(opened, to, layout)
-    facts = {"path": str(to), "layout": layout, "clips": len(opened), "bytes": to.stat().st_size}
+    size = to.stat().st_size
+    facts = {"path": str(to), "layout": layout, "clips": len(opened), "bytes": size}
     if as_json:
         _print_json(facts)
     else:
-        out.print(f"{to}: {facts['clips']:,} clips as {layout}, {_size(to.stat().st_size)}")
+        out.print(_plain(f"{to}: {facts['clips']:,} clips as {layout}, {_size(size)}"))
 
 
 @app.command("import")
@@ -268,7 +302,7 @@ def import_(
 ) -> None:
     """Keep another program's embeddings, under the file's own names, in a store."""
     from cache.foreign import import_to_store
-    from cache.foreign_reader import Choices
+    from cache.foreign_layouts import Choices
 
     if not file.exists():
         raise UsageError(f"{file}: no such file or folder")
@@ -284,14 +318,15 @@ def import_(
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    store, report = import_to_store(file, cache_dir, choices, dtype)
+    store, report = import_to_store(file, cache_dir, choices, dtype, _tell)
     if as_json:
         _print_json({**asdict(report), "path": str(store.path)})
         return
-    out.print(f"recognised: {report.recognised}")
+    out.print(_plain(f"recognised: {report.recognised}"))
     if report.left_out:
         out.print(f"left out: {report.left_out}")
-    out.print(f"{store.path}: {report.rows:,} rows of {_shape(list(report.row_shape))}")
+    rows = f"{report.rows:,} rows of {_shape(list(report.row_shape))}"
+    out.print(_plain(f"{store.path}: {rows}"))
 
 
 @app.command()
@@ -305,19 +340,19 @@ def prune(
     from cache.transfer import prune as prune_store
 
     opened = _existing(store)
-    if opened.identity.source != "computed" and data is None:
+    if opened.header.source != "computed" and data is None:
         raise UsageError(f"{store} was imported, so it has no data root; give --data")
-    root = data or Path(opened.identity.data_root)
+    root = data or Path(opened.header.data_root)
     if not root.is_dir():
         raise UsageError(f"{root}: the data root is not there, so nothing is pruned; give --data")
-    gone = prune_store(opened, root, dry_run)
+    gone = prune_store(opened, root, dry_run, _tell)
     if as_json:
         _print_json({"path": str(opened.path), "removed": gone, "dry_run": dry_run})
         return
     would = "would be removed" if dry_run else "removed"
     for key in gone:
-        out.print(key, markup=False)
-    out.print(f"{opened.path}: {len(gone)} rows {would}")
+        out.print(_plain(key))
+    out.print(_plain(f"{opened.path}: {len(gone)} rows {would}"))
 
 
 def main() -> None:
@@ -325,20 +360,27 @@ def main() -> None:
     try:
         app()
     except UsageError as error:
-        messages.print(str(error), style="red", markup=False)
+        messages.print(_plain(one_line(error)), style="red")
         sys.exit(USAGE)
     except KeyboardInterrupt:
         messages.print("interrupted; nothing half-written is left under a final name")
         sys.exit(130)
+    except MemoryError:
+        messages.print("not enough memory for this; free some, or use a smaller file", style="red")
+        sys.exit(FAILED)
     except (OSError, ValueError, KeyError) as error:
-        messages.print(_line(error), style="red", markup=False)
+        messages.print(_plain(_line(error)), style="red")
         sys.exit(FAILED)
 
 
 def _line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    """Say what went wrong in one line; an error of the system names its path and what to do."""
+    from cache.failures import reason_of
+
+    if not isinstance(error, OSError):
+        return one_line(error)
+    where = "" if error.filename is None else f"{error.filename}: "
+    return one_line(ValueError(f"{where}{reason_of(error)}"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Embeddings that other programs left: recognised by rule, read without trust, matched by name.
+"""Embeddings that other programs left: read by a child process, kept in a store.
 
     file -> recognised layout -> blocks of (names, rows) -> store with source import:<sha256>
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -19,13 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cache.foreign_reader import Choices, npy_files
+from cache.foreign_arrays import npy_files
+from cache.foreign_layouts import Choices
+from cache.format import Provenance, parse_json
 from cache.sandbox import ask
+from ground.files import sha256_of
 
 if TYPE_CHECKING:
     from cache.store import EmbeddingStore
 
 _ROWS_PER_APPEND = 4096
+_NO_FILE = Provenance(0, 0, "")
+
+RULES_VERSION = 1
+"""Version of the rules of import. It is part of what identifies a store from 2 on, so that a
+changed rule never uses rows of an older one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +83,19 @@ class _Tally:
     seen: dict[str, bytes] = field(default_factory=dict)
 
 
-def read_import(path: Path, choices: Choices | None = None) -> Imported:
+def read_import(path: str | Path, choices: Choices | None = None) -> Imported:
     """Read all embeddings of another program's file or folder into memory.
 
     Raises ValueError that says what is wrong with the file and which flag would help.
     """
+    path = Path(path)
     tally, blocks = _open(path, choices or Choices())
     names: list[str] = []
     pieces: list[np.ndarray] = []
-    for some, rows in blocks:
-        names.extend(some)
+    for names_here, rows in blocks:
+        names.extend(names_here)
         pieces.append(rows)
-    _refuse_empty(path, tally.report)
+    _check_has_rows(path, tally.report)
     if tally.report.frames:
         longest = tally.report.row_shape[0]
         pieces = [
@@ -101,19 +110,26 @@ def read_import(path: Path, choices: Choices | None = None) -> Imported:
 
 
 def import_to_store(
-    path: Path, directory: Path, choices: Choices | None = None, dtype: str = "float32"
+    path: str | Path,
+    directory: str | Path,
+    choices: Choices | None = None,
+    dtype: str = "float32",
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[EmbeddingStore, Report]:
     """Keep a file's embeddings under its own names in a store; memory stays flat.
 
     The store is named by the file's stem and the hash of its content and choices, so the same
-    file read the same way is read once, and rows of two files never meet.
+    file read the same way is read once, and rows of two files never meet. `tell` hears that
+    another run writes the store. Raises ValueError that says what is wrong with the file.
     """
     from cache.store import EmbeddingStore
 
-    choices = choices or Choices()
+    path, choices = Path(path), choices or Choices()
     source = _source(path)
     decisive = replace(choices, match=_basenames_only(choices))
     configuration: dict[str, Any] = {"source": source, **asdict(decisive)}
+    if RULES_VERSION > 1:
+        configuration["version"] = RULES_VERSION
     store = EmbeddingStore.open(
         directory,
         data_name=_stem(path),
@@ -125,7 +141,7 @@ def import_to_store(
         source=source,
         dtype=dtype,
     )
-    with store.lock():
+    with store.lock(tell=tell, reading=True):
         if store.path.exists() and (report := _kept_report(store)) is not None:
             return store, report
         tally, blocks = _open(path, choices, source)
@@ -137,7 +153,7 @@ def import_to_store(
                 _append(store, waiting)
                 waiting = []
         _append(store, waiting)
-        _refuse_empty(path, tally.report)
+        _check_has_rows(path, tally.report)
         store.merge(notes={"report": json.dumps(asdict(tally.report))})
         return store, tally.report
 
@@ -145,12 +161,12 @@ def import_to_store(
 def _append(store: EmbeddingStore, waiting: Sequence[tuple[list[str], np.ndarray]]) -> None:
     for _, same in groupby(waiting, key=lambda block: block[1].shape[1:]):
         blocks = list(same)
-        names = [name for some, _ in blocks for name in some]
-        store.append(names, np.concatenate([rows for _, rows in blocks]), [(0, 0, "")] * len(names))
+        names = [name for names_here, _ in blocks for name in names_here]
+        store.append(names, np.concatenate([rows for _, rows in blocks]), [_NO_FILE] * len(names))
 
 
 def _kept_report(store: EmbeddingStore) -> Report | None:
-    facts = json.loads(store.notes().get("report", "null"))
+    facts = parse_json(store.notes().get("report", "null"))
     if facts is None:
         return None
     return Report(**{**facts, "row_shape": tuple(facts["row_shape"])})
@@ -161,22 +177,18 @@ def _stem(path: Path) -> str:
 
 
 def _source(path: Path) -> str:
-    return f"import:{_sha256(path)}"
-
-
-def _sha256(path: Path) -> str:
+    """Identify a file or folder by its content; FileNotFoundError if there is none."""
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return f"import:{sha256_of(path)}"
     if not path.is_dir():
         raise FileNotFoundError(f"no embeddings at {path}: expected .h5, .npz or a folder of .npy")
     together = hashlib.sha256()
     for each in npy_files(path):
-        together.update(f"{each.relative_to(path).as_posix()}\0{_sha256(each)}\n".encode())
-    return together.hexdigest()
+        together.update(f"{each.relative_to(path).as_posix()}\0{sha256_of(each)}\n".encode())
+    return f"import:{together.hexdigest()}"
 
 
-def _refuse_empty(path: Path, report: Report) -> None:
+def _check_has_rows(path: Path, report: Report) -> None:
     if not report.rows:
         raise ValueError(
             f"{path} holds no usable embedding ({report.left_out or 'no rows'}); recognised as "

@@ -1,40 +1,51 @@
-"""How vectors lie on disk: parts, checksums, hashed names, the attributes of a store."""
+"""What rows and headers are: keys and their hashes, checksums, provenance, JSON with a checksum."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import re
-import time
+import unicodedata
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import h5py
 import numpy as np
 
 T = TypeVar("T")
-FORMAT = 1
-"""Version of the layout that docs/cache-format.md describes."""
+FORMAT = 2
+"""Version of the layout that docs/cache-format.md describes; 1 is still read."""
 
-Content = tuple[int, int, str]
-"""Size in bytes, modification time in ns and sha256 of the file a row was computed from."""
-CHUNK_ROWS = 128
 CHUNK_BYTES = 8 << 20
-BLOCK_BYTES = 32 << 20
-"""What a merge holds in memory at a time."""
+"""How much of a store is read or copied at a time."""
+
 UNKNOWN = -1
-"""A modification time that no file has, so that its hash decides."""
-COLUMNS = ("key_hashes", "sizes", "mtimes", "sha256", "checksums")
+"""A modification time that fits no file, so that the hash of the file decides."""
+
+COLUMNS: Mapping[str, tuple[str, tuple[int, ...]]] = {
+    "key_hashes": ("<u8", (2,)),
+    "sizes": ("<i8", ()),
+    "mtimes": ("<i8", ()),
+    "sha256": ("|u1", (32,)),
+    "checksums": ("<u4", ()),
+}
+"""Type and shape of one row of each column beside names and vectors."""
+
+VECTOR_TYPES = {"float32": "<f4", "float16": "<f2"}
+
+
+class Provenance(NamedTuple):
+    """The file that a row was computed from: size in bytes, modification time in ns, sha256."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreHeader:
-    """What a store holds and where it came from; the file's attributes."""
+    """What a store holds and where it came from."""
 
     encoder: str
     pooling: str
@@ -48,50 +59,20 @@ class StoreHeader:
     created: str = ""
 
 
-class MovedError(Exception):
-    """The store was merged while it was being read."""
+def header_of(facts: Any) -> StoreHeader:
+    """Make a header from what a file says; ValueError where it says something else."""
+    names = StoreHeader.__dataclass_fields__
+    found = facts if isinstance(facts, dict) else {}
+    if not all(isinstance(found.get(name), str) for name in names):
+        raise ValueError("it has no header of an embedding store")
+    if found["dtype"] not in VECTOR_TYPES:
+        raise ValueError(f"it holds vectors of type {found['dtype']!r}")
+    return StoreHeader(**{name: found[name] for name in names})
 
 
 def utc_now() -> str:
     """Return the time of now in UTC, ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def header_at(path: Path) -> StoreHeader | None:
-    """Read what the store at `path` says it is; None if there is none, ValueError if foreign."""
-    description = parts_folder(path) / "store.json"
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            facts = {k: file.attrs.get(k) for k in StoreHeader.__dataclass_fields__}
-            version = int(file.attrs.get("format", 0))
-    except FileNotFoundError:
-        try:
-            facts = json.loads(description.read_text())
-        except FileNotFoundError:
-            return None
-        version = FORMAT
-    except OSError as error:
-        raise explained(error, path, "this is no readable HDF5 file") from error
-    if version > FORMAT:
-        raise ValueError(f"{path} has cache format {version}, newer than {FORMAT}; update this")
-    if version < 1 or not all(isinstance(fact, str) for fact in facts.values()):
-        raise ValueError(f"{path} is not a store of this project; import it instead")
-    return StoreHeader(**{k: str(v) for k, v in facts.items()})
-
-
-def explained(error: OSError, path: Path, outcome: str) -> OSError:
-    """Turn an error of the operating system into one that says what it means for the store."""
-    advice = {
-        errno.ENOSPC: "the disk is full; free some space, or use another --cache-dir",
-        errno.EDQUOT: "your disk quota is used up; free some space, or use another --cache-dir",
-        errno.EFBIG: "the file would be larger than allowed; use another --cache-dir",
-        errno.EROFS: "the disk is read-only; use another --cache-dir",
-        errno.EACCES: "no permission to write here; use another --cache-dir",
-        errno.EPERM: "no permission to write here; use another --cache-dir",
-        errno.ENOTDIR: "a file is where the cache folder should be; use another --cache-dir",
-        errno.EEXIST: "a file is where the cache folder should be; use another --cache-dir",
-    }.get(error.errno or 0, error.strerror or str(error))
-    return type(error)(error.errno or errno.EIO, f"{outcome}: {advice}", str(path))
 
 
 def in_blocks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -100,50 +81,58 @@ def in_blocks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-# -- parts ------------------------------------------------------------------------------------
-
-
-def parts_folder(path: Path) -> Path:
-    """Return the folder of the unmerged parts of the store at `path`."""
-    return path.with_suffix(".parts")
-
-
-def parts_in(folder: Path) -> list[Path]:
-    """List the parts, oldest first."""
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON that may be damaged or made to do harm; every failure is a ValueError."""
     try:
-        return sorted(path for path in folder.iterdir() if _PART.fullmatch(path.name))
-    except FileNotFoundError:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
+
+
+# -- keys -------------------------------------------------------------------------------------
+
+
+def same_form(key: str) -> str:
+    """Write a key in Unicode's NFC, in which keys are compared; macOS hands out NFD."""
+    return key if key.isascii() else unicodedata.normalize("NFC", key)
+
+
+def other_forms(key: str) -> list[str]:
+    """List the other spellings of a key, as rows of older stores and other systems have them."""
+    if key.isascii():
         return []
-
-
-_PART = re.compile(r"part-(\d{20})-[0-9a-f]{8}\.npy")
-
-
-latest_numbers: dict[Path, int] = {}
-
-
-def next_number(folder: Path) -> int:
-    """Choose a number above all earlier parts, even if the clock was set back meanwhile."""
-    if folder not in latest_numbers:
-        parts = parts_in(folder)
-        latest_numbers[folder] = int(parts[-1].name.split("-")[1]) if parts else 0
-    latest_numbers[folder] = max(time.time_ns(), latest_numbers[folder] + 1)
-    return latest_numbers[folder]
+    spellings = dict.fromkeys((key, unicodedata.normalize("NFD", key)))
+    return [spelling for spelling in spellings if spelling != same_form(key)]
 
 
 def encode_key(key: str) -> bytes:
-    """Encode a key as the bytes that are hashed and kept; ValueError for what names no file."""
+    """Encode a key as the bytes that are kept; ValueError for what names no file."""
     name = key.encode("utf-8", "surrogateescape")
     if not name or b"\0" in name:
         raise ValueError(f"a key is a file's path below the data root, not {key!r}")
     return name
 
 
-def hash_keys(names: Sequence[bytes]) -> np.ndarray:
-    """Hash names to `(n, 2)` uint64: the first 16 bytes of BLAKE2b, little-endian."""
+def decode_key(name: bytes) -> str:
+    """Decode a kept name; bytes that are not UTF-8 become surrogates."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def hash_keys(keys: Sequence[str]) -> np.ndarray:
+    """Hash keys as they are to `(n, 2)` uint64: 16 bytes of BLAKE2b, little-endian."""
     blake2b = hashlib.blake2b
-    digests = b"".join([blake2b(name, digest_size=16).digest() for name in names])
+    digests = b"".join(
+        [blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).digest() for key in keys]
+    )
     return np.frombuffer(digests, dtype="<u8").reshape(-1, 2)
+
+
+# -- rows -------------------------------------------------------------------------------------
+
+
+def storable_mtime(mtime_ns: int) -> int:
+    """Return a modification time that fits 64 bits, or UNKNOWN for one after 2262."""
+    return mtime_ns if -(2**63) <= mtime_ns < 2**63 else UNKNOWN
 
 
 def row_checksums(rows: np.ndarray) -> np.ndarray:
@@ -153,10 +142,9 @@ def row_checksums(rows: np.ndarray) -> np.ndarray:
 
 
 def as_stored(embeddings: np.ndarray, dtype: str) -> np.ndarray:
-    """Turn vectors into what is kept, finite and little-endian."""
-    kind = np.dtype(dtype).newbyteorder("<")
+    """Turn vectors into what is kept, finite and little-endian; ValueError for other values."""
     with np.errstate(over="ignore"):
-        rows = np.ascontiguousarray(embeddings, dtype=kind)
+        rows = np.ascontiguousarray(embeddings, dtype=VECTOR_TYPES[dtype])
     finite = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
     if not finite.all():
         raise ValueError(
@@ -166,60 +154,13 @@ def as_stored(embeddings: np.ndarray, dtype: str) -> np.ndarray:
     return rows
 
 
-def part_bytes(
-    dtype: str, keys: Sequence[str], embeddings: np.ndarray, contents: Sequence[Content]
-) -> bytes:
-    """Lay out rows as one record array in the `.npy` format."""
-    if not len(keys) == len(embeddings) == len(contents) or embeddings.ndim < 2:
-        raise ValueError(
-            f"{len(keys)} keys and {len(contents)} contents need vectors of shape "
-            f"({len(keys)}, ...), got {embeddings.shape}"
-        )
-    names = [encode_key(key) for key in keys]
-    rows = as_stored(embeddings, dtype)
-    record = np.dtype(
-        [
-            ("filenames", f"S{max(map(len, names))}"),
-            ("key_hashes", "<u8", (2,)),
-            ("sizes", "<i8"),
-            ("mtimes", "<i8"),
-            ("sha256", "u1", (32,)),
-            ("checksums", "<u4"),
-            ("embeddings", rows.dtype, rows.shape[1:]),
-        ]
-    )
-    part = np.zeros(len(keys), dtype=record)
-    part["filenames"] = names
-    part["key_hashes"] = hash_keys(names)
-    part["sizes"] = [size for size, _, _ in contents]
-    part["mtimes"] = [mtime for _, mtime, _ in contents]
-    digests = b"".join(bytes.fromhex(sha256).ljust(32, b"\0") for _, _, sha256 in contents)
-    part["sha256"] = np.frombuffer(digests, dtype=np.uint8).reshape(-1, 32)
-    part["checksums"] = row_checksums(rows)
-    part["embeddings"] = rows
-    header = np.lib.format.header_data_from_array_1_0(part)
-    return _npy_header(header) + part.tobytes()
+def of_one_length(rows: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Split rows by their length: which ones, and those rows without their padding.
 
-
-def _npy_header(header: dict[str, Any]) -> bytes:
-    from io import BytesIO
-
-    buffer = BytesIO()
-    np.lib.format.write_array_header_2_0(buffer, header)
-    return buffer.getvalue()
-
-
-def load_part(path: Path) -> np.ndarray:
-    """Open the rows of a part, memory-mapped; OSError for one that is damaged."""
-    try:
-        part: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise OSError(
-            errno.EIO, f"damaged part ({error}); delete it, its clips are embedded again", str(path)
-        ) from error
-    return part
-
-
-def as_text(value: object) -> str:
-    """Decode a text of HDF5; bytes that are not UTF-8 are kept as surrogates."""
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+    `rows` has shape `(n, ...)`, `lengths` `(n,)` with -1 where rows are vectors.
+    """
+    different = np.unique(lengths)
+    for length in different:
+        of_length = np.flatnonzero(lengths == length)
+        selected = rows if len(different) == 1 else rows[of_length]
+        yield of_length, selected if length < 0 else selected[:, :length]

@@ -1,18 +1,17 @@
-"""What a store holds, and whether it is intact: the answers of `ls`, `show` and `verify`.
-
-Stores may come from a stranger or be damaged, so they are looked at by a child process.
-"""
+"""What a store holds, and whether it is intact: the answers of `ls`, `show` and `verify`."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cache.sandbox import ask
+from cache.format import other_forms, parse_json, same_form
+from cache.reader import FAULTS, WRONG
+from cache.store import EmbeddingStore
+from ground.files import sha256_of
+from ground.text import one_line
 
 _EXAMPLES = 20
 """How many keys of a kind are named."""
@@ -48,6 +47,8 @@ class Verification:
     path: str
     clips: int
     unmerged_parts: int
+    structure: str
+    """What is damaged in the file besides rows; "" if nothing is."""
     damaged: list[str]
     not_finite: list[str]
     zero: list[str]
@@ -58,29 +59,20 @@ class Verification:
 
     @property
     def intact(self) -> bool:
-        from cache.store import WRONG
-
-        return not any(self.counts[kind] for kind in WRONG)
-
-    @property
-    def current(self) -> bool:
-        """Tell whether every row belongs to a file that is there, as it is."""
-        return not any(self.counts[kind] for kind in ("absent", "changed"))
+        return not self.structure and not any(self.counts[kind] for kind in WRONG)
 
 
-def describe(paths: Sequence[Path]) -> list[Description | ValueError]:
-    """Describe stores, in order; what cannot be described is its ValueError."""
+def describe(path: Path) -> Description:
+    """Describe a store; ValueError says why it cannot be read."""
     try:
-        messages = ask("cache.inspection:_answer_describe", 0, paths=[str(path) for path in paths])
-        return [Description(**facts) for facts in _plain(messages)]
-    except ValueError as error:
-        if len(paths) == 1:
-            return [ValueError(f"{paths[0]} cannot be read: {error}")]
-        return [described for path in paths for described in describe([path])]
-
-
-def _plain(messages: Any) -> list[dict[str, Any]]:
-    return [dict(json.loads(data)) for _, data in messages]
+        store = EmbeddingStore.at(path)
+        about = store.about()
+        facts = asdict(store.header)
+        facts["configuration"] = dict(parse_json(store.header.configuration))
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read: {_reason(error, path)}") from None
+    facts.update(asdict(about), path=str(path), row_shape=list(about.row_shape))
+    return Description(**facts)
 
 
 def verify(path: Path, data: Path | None = None) -> Verification:
@@ -88,66 +80,54 @@ def verify(path: Path, data: Path | None = None) -> Verification:
 
     Raises ValueError if the file is too damaged to be read at all.
     """
-    from cache.store import EmbeddingStore
-
-    size = sum(
-        p.stat().st_size for p in (path, *path.with_suffix(".parts").glob("*")) if p.exists()
-    )
     try:
-        (facts,) = _plain(ask("cache.inspection:_answer_verify", size, path=str(path)))
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be verified: {error}") from None
-    absent: list[str] = []
-    changed: list[str] = []
-    if data is not None and facts["clips"]:
         store = EmbeddingStore.at(path)
-        if store.identity.source != "computed":
-            raise ValueError(
-                f"{path} was imported, so its rows carry no hash of a recording; verify it "
-                "without --data"
-            )
-        for key, (stored_size, _, sha256) in store.contents().items():
-            file = data / key
-            if not file.is_file():
-                absent.append(key)
-            elif file.stat().st_size != stored_size or _sha256(file) != sha256:
-                changed.append(key)
-    counts = {**facts.pop("counts"), "absent": len(absent), "changed": len(changed)}
+        kinds = store.faults()
+        structure = store.structure_problem()
+        clips, unmerged_parts = len(store), store.about().unmerged_parts
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be verified: {_reason(error, path)}") from None
+    kinds.update(absent=[], changed=[])
+    if data is not None and clips:
+        kinds.update(_compare(store, data))
     return Verification(
-        **facts, absent=absent[:_EXAMPLES], changed=changed[:_EXAMPLES], counts=counts
+        path=str(path),
+        clips=clips,
+        unmerged_parts=unmerged_parts,
+        structure=structure,
+        counts={kind: len(keys) for kind, keys in kinds.items()},
+        **{kind: kinds[kind][:_EXAMPLES] for kind in (*FAULTS, "absent", "changed")},
     )
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _compare(store: EmbeddingStore, data: Path) -> dict[str, list[str]]:
+    """Find the keys whose recordings under `data` are absent or have other content."""
+    if store.header.source != "computed":
+        raise ValueError(
+            f"{store.path} was imported, so its rows carry no hash of a recording; verify it "
+            "without --data"
+        )
+    found: dict[str, list[str]] = {"absent": [], "changed": []}
+    for key, row in store.provenance().items():
+        file = file_of(data, key)
+        if file is None:
+            found["absent"].append(key)
+        elif file.stat().st_size != row.size or sha256_of(file) != row.sha256:
+            found["changed"].append(key)
+    return found
 
 
-# -- the child --------------------------------------------------------------------------------
+def file_of(data: Path, key: str) -> Path | None:
+    """Find the recording of a key below `data`, whatever form of Unicode its name has there."""
+    for spelling in (key, same_form(key), *other_forms(key)):
+        if os.path.isfile(data / spelling):  # noqa: PTH113 - Path.is_file raises for long names
+            return data / spelling
+    return None
 
 
-def _answer_describe(send: Any, paths: Sequence[str]) -> None:
-    from cache.store import EmbeddingStore
-
-    for path in paths:
-        store = EmbeddingStore.at(Path(path))
-        about = store.about()
-        facts = asdict(store.identity)
-        facts["configuration"] = json.loads(store.identity.configuration)
-        facts.update(asdict(about), path=path, row_shape=list(about.row_shape))
-        send({}, json.dumps(facts).encode())
-
-
-def _answer_verify(send: Any, path: str) -> None:
-    from cache.store import EmbeddingStore
-
-    store = EmbeddingStore.at(Path(path))
-    kinds = store.faults()
-    facts = {
-        "path": path,
-        "clips": len(store),
-        "unmerged_parts": store.about().unmerged_parts,
-        **{kind: keys[:_EXAMPLES] for kind, keys in kinds.items()},
-        "counts": {kind: len(keys) for kind, keys in kinds.items()},
-    }
-    send({}, json.dumps(facts).encode())
+def _reason(error: Exception, path: Path) -> str:
+    """Say why a store cannot be read; a file of it that is not the store itself is named."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return one_line(error).removeprefix(f"{path} ")
+    named = "" if Path(error.filename) == path.absolute() else f"{error.filename}: "
+    return f"{named}{error.strerror}"

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from cache.format import same_form
+
 MATCHES = ("path", "name", "stem")
-
-
 AUDIO = re.compile(r"\.(wav|flac|ogg|mp3|aif|aiff|m4a)$", re.IGNORECASE)
 
 
@@ -30,22 +30,20 @@ class Matching:
         )
 
 
-# -- matching ---------------------------------------------------------------------------------
-
-
 def match(names: Sequence[str], keys: Sequence[str], how: str = "") -> Matching:
     """Find each clip's name: by path, by file name or by stem; "" takes the strictest that fits.
 
     `path` takes two paths that agree where both have components, extensions of audio aside.
+    Names are compared in Unicode's NFC.
     Raises ValueError where a name fits several clips or a clip several names.
     """
     if how:
         return _match(names, keys, how)
     best = Matching("path", {}, tuple(names), tuple(keys))
     refusal: ValueError | None = None
-    for each in MATCHES:
+    for rule in MATCHES:
         try:
-            found = _match(names, keys, each)
+            found = _match(names, keys, rule)
         except ValueError as error:
             refusal = refusal or error
             continue
@@ -57,6 +55,7 @@ def match(names: Sequence[str], keys: Sequence[str], how: str = "") -> Matching:
 
 
 def _match(names: Sequence[str], keys: Sequence[str], how: str) -> Matching:
+    """Match by one rule; ValueError for names that fit several keys, or keys twice."""
     if how not in MATCHES:
         raise ValueError(f"--match {how}: expected {', '.join(MATCHES)}")
     by_last: dict[str, list[str]] = {}
@@ -68,7 +67,7 @@ def _match(names: Sequence[str], keys: Sequence[str], how: str) -> Matching:
     for name in names:
         fits = by_last.get(_last(name, how), [])
         if how == "path":
-            exact = [key for key in fits if key == name]
+            exact = [key for key in fits if same_form(key) == same_form(name)]
             fits = exact or [key for key in fits if _same_tail(name, key)]
         if not fits:
             unmatched.append(name)
@@ -88,12 +87,12 @@ def _match(names: Sequence[str], keys: Sequence[str], how: str) -> Matching:
 
 
 def _last(name: str, how: str) -> str:
-    last = PurePosixPath(name).name
+    last = PurePosixPath(same_form(name)).name
     return last if how == "name" else AUDIO.sub("", last)
 
 
 def _same_tail(one: str, other: str) -> bool:
     """Tell whether the shorter path is the end of the longer one."""
-    a, b = (AUDIO.sub("", path).strip("/").split("/") for path in (one, other))
+    a, b = (AUDIO.sub("", same_form(path)).strip("/").split("/") for path in (one, other))
     n = min(len(a), len(b))
     return a[-n:] == b[-n:]

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
-import h5py
 import numpy as np
 
+from cache.failures import DamagedError, DamagedRowsError, MovedError, repair_advice
 from cache.format import (
-    BLOCK_BYTES,
-    COLUMNS,
-    MovedError,
-    as_text,
+    CHUNK_BYTES,
+    StoreHeader,
+    decode_key,
+    encode_key,
     hash_keys,
-    header_at,
     in_blocks,
-    load_part,
-    parts_folder,
-    parts_in,
+    of_one_length,
+    other_forms,
     row_checksums,
+    same_form,
 )
+from cache.parts import header_in, load_part, parts_folder, parts_in
+from cache.table import Stamp, Table, names_by_child, stamp_of, table_at
 
-# -- reading ----------------------------------------------------------------------------------
+WRONG = ("damaged", "not_finite", "misnamed")
+FAULTS = (*WRONG, "zero")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Snapshot:
     """The files a store consists of at one moment."""
 
     path: Path
-    stamp: tuple[int, int, int]  # inode, size, mtime_ns; zeros where not merged yet
+    stamp: Stamp
     parts: tuple[Path, ...]
 
 
@@ -44,17 +45,27 @@ def snapshot_of(path: Path) -> Snapshot:
     # Parts first: what a merge moves in between is then seen twice, which is harmless.
     parts = tuple(parts_in(parts_folder(path)))
     try:
-        stat = path.stat()
+        return Snapshot(path, stamp_of(path), parts)
     except FileNotFoundError:
         return Snapshot(path, (0, 0, 0), parts)
-    return Snapshot(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns), parts)
+
+
+def header_at(path: Path) -> StoreHeader | None:
+    """Read what the store at `path` says it is; None if there is none.
+
+    Raises ValueError for a file that is no store, DamagedError for a damaged one.
+    """
+    try:
+        return table_at(path).header
+    except (FileNotFoundError, NotADirectoryError):
+        return header_in(parts_folder(path))
 
 
 @dataclass(frozen=True)
 class Index:
     """Where each key's row is. Positions count rows over all files, the merged one first."""
 
-    merge_id: str
+    table: Table | None  # None where not merged yet
     parts: tuple[Path, ...]
     starts: np.ndarray  # (n_files + 1,) first position of each file
     sizes: np.ndarray  # (n_positions,)
@@ -64,11 +75,26 @@ class Index:
     low: np.ndarray
 
     def find(self, keys: Sequence[str]) -> np.ndarray:
-        """Return each key's position, -1 where it is absent."""
+        """Return each key's position, -1 where it is absent; spellings of Unicode count alike."""
+        found = self._find_exactly([same_form(key) for key in keys])
+        if not len(self.high):
+            return found
+        spellings = [
+            (i, spelling)
+            for i in np.flatnonzero(found < 0).tolist()
+            for spelling in other_forms(keys[i])
+        ]
+        positions = self._find_exactly([spelling for _, spelling in spellings])
+        for (i, _), position in zip(spellings, positions, strict=True):
+            found[i] = max(found[i], position)
+        return found
+
+    def _find_exactly(self, keys: Sequence[str]) -> np.ndarray:
+        """Return the position of each key as it is written; -1 where it is absent."""
         found = np.full(len(keys), -1, dtype=np.int64)
         if not len(keys) or not len(self.high):
             return found
-        hashes = hash_keys([key.encode("utf-8", "surrogateescape") for key in keys])
+        hashes = hash_keys(keys)
         asked = np.arange(len(keys))
         at = np.searchsorted(self.high, hashes[:, 0])
         while len(asked):  # more than once only if two keys share the first 64 bits
@@ -85,20 +111,15 @@ class Index:
 @lru_cache(maxsize=4)
 def index_of(snapshot: Snapshot) -> Index:
     """Read the hashed keys of all files of a store, and where the last row of each is."""
-    hashes, sizes, mtimes = [], [], []
-    merge_id, merged_parts = "", frozenset[str]()
+    table = None
+    hashes, sizes, mtimes = [np.zeros((0, 2), "<u8")], [np.zeros(0, "<i8")], [np.zeros(0, "<i8")]
     if snapshot.stamp[0]:
-        with h5py.File(snapshot.path, "r", locking=False) as file:
-            _check_merged(snapshot.path, file)
-            merge_id = str(file.attrs["merge_id"])
-            merged_parts = frozenset(json.loads(as_text(file["merged_parts"][()])))
-            hashes.append(file["key_hashes"][:])
-            sizes.append(file["sizes"][:])
-            mtimes.append(file["mtimes"][:])
-    else:
-        hashes.append(np.zeros((0, 2), "<u8"))
-        sizes.append(np.zeros(0, "<i8"))
-        mtimes.append(np.zeros(0, "<i8"))
+        table = table_at(snapshot.path)
+        with _opened(snapshot) as file:
+            hashes = [_read(snapshot.path, table, "key_hashes", file)]
+            sizes = [_read(snapshot.path, table, "sizes", file)]
+            mtimes = [_read(snapshot.path, table, "mtimes", file)]
+    merged_parts = frozenset[str]() if table is None else table.merged_parts
     parts = tuple(part for part in snapshot.parts if part.name not in merged_parts)
     for path in parts:
         part = load_part(path)
@@ -115,7 +136,7 @@ def index_of(snapshot: Snapshot) -> Index:
         last[:-1] = (np.diff(high[order]) != 0) | (np.diff(low[order]) != 0)
         order = order[last]
     return Index(
-        merge_id=merge_id,
+        table=table,
         parts=parts,
         starts=np.cumsum([0, *map(len, sizes)]),
         sizes=np.concatenate(sizes),
@@ -126,20 +147,26 @@ def index_of(snapshot: Snapshot) -> Index:
     )
 
 
-def _check_merged(path: Path, file: h5py.File) -> None:
-    """Refuse a store whose columns are not plain, local and of one length."""
-    optional = ["lengths"] if file.get("lengths", getlink=True) is not None else []
-    n = None
-    for name in ("merged_parts", "embeddings", "filenames", *COLUMNS, *optional):
-        link = file.get(name, getlink=True)
-        dataset = file[name] if isinstance(link, h5py.HardLink) else None
-        if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-            raise ValueError(f"{path} has no plain dataset /{name}; it is not an intact store")
-        if name == "merged_parts":
-            continue
-        n = len(dataset) if n is None else n
-        if len(dataset) != n:
-            raise ValueError(f"{path}: /{name} has {len(dataset)} rows, /embeddings {n}")
+def _opened(snapshot: Snapshot) -> BinaryIO:
+    """Open the merged file of a snapshot; MovedError if another one is in its place by now."""
+    try:
+        file = snapshot.path.open("rb", buffering=0)
+    except FileNotFoundError:
+        raise MovedError from None
+    if stamp_of(file.fileno()) != snapshot.stamp:
+        file.close()
+        raise MovedError
+    return file
+
+
+def _read(
+    path: Path, table: Table, name: str, file: BinaryIO, first: int = 0, last: int = -1
+) -> np.ndarray:
+    column = table.columns[name]
+    try:
+        return column.read(file, first, column.shape[0] if last < 0 else last)
+    except EOFError as error:
+        raise DamagedError(path, f"damaged ({error}); {repair_advice(path)}") from None
 
 
 class StoreReader:
@@ -147,27 +174,20 @@ class StoreReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.index = index_of(snapshot_of(path))
+        self._snapshot = snapshot_of(path)
+        self.index = index_of(self._snapshot)
+        self.table = self.index.table
         self.parts = self.index.parts
-        self.file: h5py.File | None = None
+        self._file: BinaryIO | None = None
 
     def __enter__(self) -> StoreReader:
-        if self.index.merge_id:
-            self.file = h5py.File(self.path, "r", locking=False)
-            if self.file.attrs["merge_id"] != self.index.merge_id:
-                self.file.close()
-                raise MovedError
+        if self.table is not None:
+            self._file = _opened(self._snapshot)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.file is not None:
-            self.file.close()
-
-    @property
-    def root(self) -> str:
-        """The data root the rows were computed from, "" if there are no rows yet."""
-        found = header_at(self.path)
-        return "" if found is None else found.data_root
+        if self._file is not None:
+            self._file.close()
 
     def by_file(self, at: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Split positions by file: number, where in `at`, row in the file (ascending)."""
@@ -183,19 +203,19 @@ class StoreReader:
         if number:
             selected: np.ndarray = load_part(self.parts[number - 1])[column][rows]
             return selected
-        if self.file is None:
+        if self._file is None or self.table is None:
             raise MovedError
-        dataset = self.file[column]
-        out = np.empty((len(rows), *dataset.shape[1:]), dtype=dataset.dtype)
+        layout = self.table.columns[column]
+        out = np.empty((len(rows), *layout.shape[1:]), dtype=layout.dtype)
         for start, stop in _runs(rows):
-            first, last = rows[start], rows[stop - 1] + 1
-            block = dataset[first:last]
-            whole = last - first == stop - start
-            out[start:stop] = block if whole else block[rows[start:stop] - first]
+            first, last = int(rows[start]), int(rows[stop - 1]) + 1
+            block = _read(self.path, self.table, column, self._file, first, last)
+            is_whole = last - first == stop - start
+            out[start:stop] = block if is_whole else block[rows[start:stop] - first]
         return out
 
     def column(self, name: str, at: np.ndarray) -> np.ndarray:
-        """Read a content column at positions `at`, in that order."""
+        """Read a column at positions `at` `(n,)`, in that order."""
         out: np.ndarray | None = None
         for number, where, rows in self.by_file(at):
             values = self.select(number, name, rows)
@@ -204,18 +224,41 @@ class StoreReader:
             out[where] = values
         return np.zeros((0, 32), np.uint8) if out is None else out
 
+    def stored_names(self, number: int, rows: np.ndarray) -> np.ndarray:
+        """Read the names of ascending rows of one file as bytes, `(n,)` of type S."""
+        if number == 0 and self._names_of_format_1:
+            names = self._names_of_format_1
+            return np.array([encode_key(names[row]) for row in rows.tolist()])
+        return self.select(number, "filenames", rows)
+
+    @property
+    def _names_of_format_1(self) -> tuple[str, ...]:
+        """All names of a file whose table does not say where they lie; () for other files."""
+        if self.table is None or "filenames" in self.table.columns:
+            return ()
+        return names_by_child(self.path, self._snapshot.stamp)
+
+    def longest_name(self) -> int:
+        """Return how many bytes a name can have."""
+        widths = [load_part(part).dtype["filenames"].itemsize for part in self.parts]
+        if self.table is not None and "filenames" in self.table.columns:
+            widths.append(self.table.columns["filenames"].dtype.itemsize)
+        return max([1, *widths, *(len(encode_key(name)) for name in self._names_of_format_1)])
+
     def names(self, at: np.ndarray) -> list[str]:
+        """Read the names at positions `at` `(n,)`, in that order."""
         names: list[str] = [""] * len(at)
         for number, where, rows in self.by_file(at):
-            for i, name in zip(where, self.select(number, "filenames", rows), strict=True):
-                names[i] = as_text(name)
+            for i, name in zip(where, self.stored_names(number, rows).tolist(), strict=True):
+                names[i] = decode_key(name)
         return names
 
     def lengths(self, number: int, rows: np.ndarray) -> np.ndarray:
-        """Frames of each row of one file; -1 where rows are vectors."""
-        if number == 0 and self.file is not None and "lengths" in self.file:
-            return self.select(0, "lengths", rows)
+        """Frames of each row of one file; -1 where rows are vectors, 0 for an impossible length."""
         shape = self._shape(number)
+        if number == 0 and self.table is not None and "lengths" in self.table.columns:
+            lengths = self.select(0, "lengths", rows)
+            return np.where((lengths < 1) | (lengths > shape[0]), 0, lengths)
         return np.full(len(rows), shape[0] if len(shape) > 1 else -1)
 
     def _shape(self, number: int) -> tuple[int, ...]:
@@ -223,9 +266,9 @@ class StoreReader:
         if number:
             shape: tuple[int, ...] = load_part(self.parts[number - 1])["embeddings"].shape[1:]
             return shape
-        if self.file is None:
+        if self.table is None:
             raise MovedError
-        return tuple(self.file["embeddings"].shape[1:])
+        return self.table.columns["embeddings"].shape[1:]
 
     def shape(self) -> tuple[tuple[int, ...], bool]:
         """Shape that holds any row, and whether rows differ in length; ValueError if none can."""
@@ -234,10 +277,11 @@ class StoreReader:
             for number in range(len(self.index.starts) - 1)
             if self.index.starts[number] < self.index.starts[number + 1]
         }
+        if not shapes:
+            shapes = {self._shape(0)}
         if len(shapes) == 1:
             (shape,) = shapes
-            differ = self.file is not None and "lengths" in self.file
-            return shape, differ
+            return shape, self.table is not None and "lengths" in self.table.columns
         tails = {shape[1:] for shape in shapes}
         if len(tails) != 1 or () in tails:
             raise ValueError(
@@ -246,8 +290,12 @@ class StoreReader:
             )
         return (max(shape[0] for shape in shapes), *tails.pop()), True
 
-    def rows(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Read rows as float32, padded with NaN, checked, and their lengths (-1: vectors)."""
+    def rows(self, keys: Sequence[str], at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read the rows of `keys` at positions `at` as float32, and their lengths (-1: vectors).
+
+        Frames are padded with NaN. Raises DamagedRowsError with all keys whose rows do not fit
+        their checksums, ValueError where shapes do not fit one matrix.
+        """
         lengths = np.full(len(at), -1)
         pieces = list(self.by_file(at))
         shapes = {self._shape(number) for number, _, _ in pieces}
@@ -260,61 +308,48 @@ class StoreReader:
         if tail:
             longest = int(lengths.max(initial=0))
         out = np.full((len(at), longest, *tail), np.nan, dtype=np.float32)
+        is_damaged = np.zeros(len(at), dtype=bool)
         for number, where, rows in pieces:
             width = max(1, int(np.prod(self._shape(number)))) * 4
-            for some in in_blocks(range(len(rows)), max(1, BLOCK_BYTES // width)):
-                part = slice(some[0], some[-1] + 1)
+            for block in in_blocks(range(len(rows)), max(1, CHUNK_BYTES // width)):
+                part = slice(block[0], block[-1] + 1)
                 raw = self.select(number, "embeddings", rows[part])
-                self.check(number, rows[part], raw, lengths[where[part]])
+                is_damaged[where[part]] = self.damaged(
+                    number, rows[part], raw, lengths[where[part]]
+                )
                 out[where[part], : raw.shape[1]] = raw[:, :longest]
+        if is_damaged.any():
+            raise DamagedRowsError(
+                self.path, [keys[i] for i in np.flatnonzero(is_damaged).tolist()]
+            )
         return out, lengths
 
-    def find_faults(self, at: np.ndarray, kinds: dict[str, list[str]]) -> None:
-        """Add the keys of the faulty rows at positions `at` to `kinds`."""
+    def find_faults(self, at: np.ndarray) -> dict[str, np.ndarray]:
+        """Return which of the positions `at` `(n,)` are faulty, by kind of fault."""
         names = self.names(at)
-        right = hash_keys([name.encode("utf-8", "surrogateescape") for name in names])
-        misnamed = (self.column("key_hashes", at) != right).any(axis=1)
-        kinds["misnamed"] += [names[i] for i in np.flatnonzero(misnamed)]
+        hashes = self.column("key_hashes", at)
+        right = hash_keys([same_form(name) for name in names])
+        as_spelled = hash_keys(names)  # by stores of format 1
+        found = {kind: np.zeros(len(at), dtype=bool) for kind in FAULTS}
+        found["misnamed"] = (hashes != right).any(axis=1) & (hashes != as_spelled).any(axis=1)
         for number, where, rows in self.by_file(at):
-            raw = self.select(number, "embeddings", rows)
-            checksums = self.select(number, "checksums", rows)
-            for of_length, kept in of_one_length(raw, self.lengths(number, rows)):
+            raw, lengths = self.select(number, "embeddings", rows), self.lengths(number, rows)
+            found["damaged"][where] = self.damaged(number, rows, raw, lengths)
+            for of_length, kept in of_one_length(raw, lengths):
                 flat = kept.reshape(len(kept), -1)
-                found = {
-                    "damaged": row_checksums(kept) != checksums[of_length],
-                    "not_finite": ~np.isfinite(flat).all(axis=1),
-                    "zero": ~flat.any(axis=1),
-                }
-                for kind, wrong in found.items():
-                    kinds[kind] += [names[i] for i in where[of_length[wrong]]]
+                found["not_finite"][where[of_length]] = ~np.isfinite(flat).all(axis=1)
+                found["zero"][where[of_length]] = ~flat.any(axis=1)
+        return {kind: at[is_faulty] for kind, is_faulty in found.items()}
 
-    def check(
+    def damaged(
         self, number: int, rows: np.ndarray, raw: np.ndarray, lengths: np.ndarray
     ) -> np.ndarray:
-        """Compare rows of one file with their checksums, which are returned; OSError if not."""
-        right = self.select(number, "checksums", rows)
+        """Tell which of the rows `(n, ...)` of one file do not fit their checksums."""
+        checksums = self.select(number, "checksums", rows)
+        is_damaged = np.zeros(len(rows), dtype=bool)
         for of_length, kept in of_one_length(raw, lengths):
-            wrong = np.flatnonzero(row_checksums(kept) != right[of_length])
-            if len(wrong):
-                row = rows[of_length[wrong[:1]]]
-                name = as_text(self.select(number, "filenames", row)[0])
-                raise OSError(
-                    errno.EIO,
-                    f"the vector of {name!r} is damaged (its checksum does not fit); "
-                    f"`python -m cache verify {self.path} --repair` removes all of them, "
-                    "and the next run computes them again",
-                    str(self.path),
-                )
-        return right
-
-
-def of_one_length(rows: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Split rows by their length: which ones, and those rows without their padding."""
-    different = np.unique(lengths)
-    for length in different:
-        of_length = np.flatnonzero(lengths == length)
-        some = rows if len(different) == 1 else rows[of_length]
-        yield of_length, some if length < 0 else some[:, :length]
+            is_damaged[of_length] = row_checksums(kept) != checksums[of_length]
+        return is_damaged
 
 
 def _runs(rows: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -1,8 +1,8 @@
-"""Read a stranger's file in a process of its own, with limits on memory, time and reach.
+"""Read a stranger's or a damaged file in a child process, with limits on memory, time and reach.
 
-A few flipped bits are enough to make the HDF5 library loop for ever or crash, so no file that this
-project did not write is opened in the user's process. The child answers in messages of one JSON
-line and raw bytes; nothing it says can run code here.
+A few flipped bits are enough to make the HDF5 library loop for ever or crash, so no HDF5 file is
+opened for reading in the user's process. The child answers in messages of one JSON line and raw
+bytes; nothing it says can run code here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ground.text import one_line
+
 MEMORY_BYTES = 400 << 20
 """What the child may allocate."""
 SECONDS = 7.0
@@ -27,18 +29,22 @@ BYTES_PER_SECOND = 2e6
 LONGEST_MESSAGE = 1 << 30
 
 _PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
-"""What the child needs of the environment to find Python's packages; it gets no more."""
+"""What the child needs of the environment to find Python's packages; it gets no more, and no
+folder of HDF5 plugins among them."""
 
 Send = Callable[[dict[str, Any], bytes], None]
 
 _START = "import sys; sys.path[:0] = [sys.argv[1]]; from cache.sandbox import serve; serve()"
 
 
-def ask(target: str, n_bytes: int, **request: Any) -> Iterator[tuple[dict[str, Any], bytes]]:
+def ask(
+    target: str, n_bytes: int, *, patience: float = 0.0, **request: Any
+) -> Iterator[tuple[dict[str, Any], bytes]]:
     """Call `target` ("module:function") in a child and yield the messages it sends.
 
     The function gets `send` and the request, which must be JSON. `n_bytes` is the size of what
-    it is to read. Raises ValueError with the child's reason, or with what became of the child.
+    it is to read, `patience` how many seconds more than usual it may take. Raises ValueError with
+    the child's reason, or with what became of the child.
     """
     environment = {
         **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
@@ -58,7 +64,7 @@ def ask(target: str, n_bytes: int, **request: Any) -> Iterator[tuple[dict[str, A
     )
     if child.stdin is None or child.stdout is None:
         raise OSError("cannot talk to the process that reads the file")
-    seconds = SECONDS + n_bytes / BYTES_PER_SECOND
+    seconds = SECONDS + patience + n_bytes / BYTES_PER_SECOND
     began = time.monotonic()
     watchdog = threading.Timer(seconds, child.kill)
     watchdog.daemon = True
@@ -117,9 +123,7 @@ def serve() -> None:
         reason = f"reading it takes more than {MEMORY_BYTES >> 20} MB of memory"
         _sender(out)({"refused": reason}, b"")
     except Exception as error:  # whatever a library makes of a hostile file is a refusal
-        words = error.args[0] if isinstance(error, KeyError) and error.args else error
-        reason = " ".join(str(words).split()) or type(error).__name__
-        _sender(out)({"refused": reason[:1000]}, b"")
+        _sender(out)({"refused": one_line(error)[:1000]}, b"")
     else:
         _sender(out)({"done": True}, b"")
 

@@ -9,55 +9,37 @@ count as present. Of several rows for one key the last appended is the row.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
-import os
 import re
-import secrets
 import shutil
-import socket
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import filelock
-import h5py
 import numpy as np
 
-from cache.format import (
-    UNKNOWN,
-    Content,
-    MovedError,
-    StoreHeader,
-    T,
-    explained,
-    header_at,
-    in_blocks,
-    next_number,
-    part_bytes,
-    parts_folder,
-    parts_in,
-    utc_now,
-)
-from cache.hdf5 import publish_bytes
-from cache.merging import write_merged
-from cache.reader import StoreReader, index_of, of_one_length, snapshot_of
+from cache.failures import MovedError, explaining
+from cache.format import UNKNOWN, VECTOR_TYPES, Provenance, StoreHeader, T, in_blocks
+from cache.locking import locked
+from cache.parts import part_bytes, parts_folder, parts_in, write_part
+from cache.reader import FAULTS, WRONG, StoreReader, header_at, index_of, snapshot_of
+from cache.table import hdf5_problem, table_at
+from cache.validity import FileStats, HashOf, judge, rows_to_adopt
+from ground.files import remove_stale
 
 ROW_OVERHEAD = 200
 """Bytes of a row besides its vector: name, hashes, size, time."""
+_LONGEST_NAME = 100
+"""Bytes of one part of a store's file name."""
+_NOTHING = np.zeros(0, dtype=np.int64)
 
-
-STALE_S = 3600.0
-"""A temporary file this old belongs to nobody any more."""
-
-
-WRONG = ("damaged", "not_finite", "misnamed")
-
-
-FAULTS = (*WRONG, "zero")
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,20 +56,24 @@ class About:
 
 @dataclass(frozen=True)
 class EmbeddingStore:
-    """Vectors of one data set under one fingerprint. Holds paths only, so it pickles."""
+    """Vectors of one data set under one fingerprint. Holds paths only, so it pickles.
+
+    `EmbeddingStore.at("x.h5").read(keys)` reads one that is there; `open` finds the store for
+    vectors that are to be computed.
+    """
 
     path: Path
-    identity: StoreHeader
+    header: StoreHeader
     donors: tuple[Path, ...] = ()
     """Stores of the same encoder, pooling and fingerprint under another data set's name."""
 
     @classmethod
     def open(
         cls,
-        directory: Path,
+        directory: str | Path,
         *,
         data_name: str,
-        data_root: Path,
+        data_root: str | Path,
         encoder: str,
         pooling: str,
         fingerprint: str,
@@ -98,48 +84,47 @@ class EmbeddingStore:
     ) -> EmbeddingStore:
         """Find the store of these vectors, or say where it will be; nothing is written yet.
 
-        `dtype` (float32 or float16) is for a new store; an existing one keeps its own.
+        `dtype` (float32 or float16) is for a new store; an existing one keeps its own. Raises
+        ValueError where the file holds other vectors, OSError where it is damaged.
         """
-        if dtype not in ("float32", "float16"):
+        if dtype not in VECTOR_TYPES:
             raise ValueError(f"vectors are kept as float32 or float16, not {dtype!r}")
         if not re.fullmatch(r"[0-9a-f]{12,}", fingerprint):
             raise ValueError(
                 f"a fingerprint is at least 12 hexadecimal digits, not {fingerprint!r}"
             )
-        tail = "-".join([_plain(encoder), _plain(pooling), fingerprint[:12]]) + ".h5"
-        path = directory.absolute() / f"{_plain(data_name)}-{tail}"
-        asked = StoreHeader(
+        tail = "-".join([_file_name(encoder), _file_name(pooling), fingerprint[:12]]) + ".h5"
+        path = Path(directory).absolute() / f"{_file_name(data_name)}-{tail}"
+        header = StoreHeader(
             encoder=encoder,
             pooling=pooling,
             fingerprint=fingerprint,
             configuration=json.dumps(configuration, sort_keys=True),
             data_name=data_name,
-            data_root=str(data_root.absolute()),
+            data_root=str(Path(data_root).absolute()),
             source=source,
             warning=warning,
             dtype=dtype,
         )
         found = header_at(path)
         if found is not None:
-            _refuse_others(path, found, asked)
-            asked = replace(asked, dtype=found.dtype)
+            _check_same_vectors(path, found, header)
+            header = replace(header, dtype=found.dtype)
         donors = [
             other
             for other in stores_in(path.parent)
-            if other != path
-            and other.name.endswith("-" + tail)
-            and _same_vectors(header_at(other), asked)
+            if other != path and other.name.endswith("-" + tail) and _has_vectors(other, header)
         ]
-        return cls(path, asked, tuple(donors))
+        return cls(path, header, tuple(donors))
 
     @classmethod
-    def at(cls, path: Path) -> EmbeddingStore:
+    def at(cls, path: str | Path) -> EmbeddingStore:
         """Open an existing store by its file, as it is; FileNotFoundError if there is none."""
-        path = path.absolute()
-        identity = header_at(path)
-        if identity is None:
+        path = Path(path).absolute()
+        header = header_at(path)
+        if header is None:
             raise FileNotFoundError(errno.ENOENT, "no embedding store here", str(path))
-        return cls(path, identity)
+        return cls(path, header)
 
     @property
     def parts_folder(self) -> Path:
@@ -150,109 +135,77 @@ class EmbeddingStore:
         return self.path.exists() or bool(parts_in(self.parts_folder))
 
     def __len__(self) -> int:
-        return self._retrying(lambda: len(index_of(snapshot_of(self.path)).order))
+        return self._reading(lambda reader: len(reader.index.order))
 
     # -- what is there ------------------------------------------------------------------------
 
-    def missing(
-        self, contents: Mapping[str, tuple[int, int]], sha256_of: Callable[[str], str]
-    ) -> list[str]:
-        """List the keys that have no valid row for `contents`, key -> (size, mtime_ns).
+    def missing(self, file_stats: FileStats, hash_of: HashOf) -> list[str]:
+        """List the keys that have no valid row for `file_stats`, key -> (size, mtime_ns).
 
-        `sha256_of(key)` is called only where size and time leave a doubt. Rows of a store under
+        `hash_of(key)` is called only where size and time leave a doubt. Rows of a store under
         another data set's name are taken over where key and hash agree, which appends to this
         store. Raises ValueError if this store was computed from another folder and a clip of
         the same key has other content there.
         """
-        return self._retrying(lambda: self._missing(contents, sha256_of))
+        return self._retrying(lambda: self._missing(file_stats, hash_of))
 
-    def _missing(
-        self, contents: Mapping[str, tuple[int, int]], sha256_of: Callable[[str], str]
-    ) -> list[str]:
-        keys = list(contents)
+    def _missing(self, file_stats: FileStats, hash_of: HashOf) -> list[str]:
+        """Find the keys without a valid row, after taking over what other stores have."""
+        keys = list(file_stats)
+        stored = header_at(self.path)
+        root = self.header.data_root if stored is None else stored.data_root
+        is_home = root == self.header.data_root
         with StoreReader(self.path) as reader:
-            at = reader.index.find(keys)
-            home = reader.root in ("", self.identity.data_root)
-            current = np.array(list(contents.values()), dtype=np.int64).reshape(-1, 2)
-            present = at >= 0
-            here, rows = np.flatnonzero(present), at[present]
-            same_size = np.zeros(len(keys), dtype=bool)
-            same_size[here] = reader.index.sizes[rows] == current[here, 0]
-            valid = np.zeros(len(keys), dtype=bool)
-            if home:
-                valid[here] = same_size[here] & (reader.index.mtimes[rows] == current[here, 1])
-            doubtful = np.flatnonzero(same_size & ~valid)
-            known = reader.column("sha256", at[doubtful])
-            for i, sha256 in zip(doubtful, known, strict=True):
-                valid[i] = _hash_or_nothing(sha256_of, keys[i]) == sha256.tobytes().hex()
-            changed = np.flatnonzero(present & ~valid)
-            if len(changed) and not home:
-                raise ValueError(
-                    f"{self.path} holds vectors of {reader.root}, and {len(changed)} of "
-                    f"{len(keys)} clips under {self.identity.data_root} have other content, "
-                    f"first {keys[changed[0]]!r}; give this data its own --cache-dir"
-                )
-            if not home and present.any() and not Path(reader.root).is_dir():
-                self._move_home(at[present], current[present, 1])
-        absent = [keys[i] for i in np.flatnonzero(~valid)]
-        adopted = self._adopt([keys[i] for i in np.flatnonzero(~present)], contents, sha256_of)
+            judged = judge(reader, file_stats, hash_of, home=is_home)
+        is_present = judged.is_present
+        changed = np.flatnonzero(is_present & ~judged.is_valid)
+        if len(changed) and not is_home:
+            raise ValueError(
+                f"{self.path} holds vectors of {root}, and {len(changed)} of {len(keys)} clips "
+                f"under {self.header.data_root} have other content, first {keys[changed[0]]!r}; "
+                "give this data its own --cache-dir"
+            )
+        if not is_home and is_present.any() and not Path(root).is_dir():
+            self._move_home(judged.positions[is_present], judged.mtimes[is_present])
+        absent = [keys[i] for i in np.flatnonzero(~judged.is_valid)]
+        adopted = self._adopt([keys[i] for i in np.flatnonzero(~is_present)], file_stats, hash_of)
         return [key for key in absent if key not in adopted]
 
-    def _move_home(self, at: np.ndarray, mtimes: np.ndarray) -> None:
+    def _move_home(self, positions: np.ndarray, mtimes: np.ndarray) -> None:
         """Take this data root for the store's, since the old one is gone and all hashes agree.
 
         Otherwise every later run would hash every file again.
         """
         with suppress(OSError), self.lock():  # a cache that cannot be written is still read
             self._remove_merged_parts()
-            times = dict(zip(at.tolist(), mtimes.tolist(), strict=True))
-            self._remove_parts(self._rewrite(data_root=self.identity.data_root, mtimes=times))
+            times = dict(zip(positions.tolist(), mtimes.tolist(), strict=True))
+            self._remove_parts(self._rewrite(data_root=self.header.data_root, mtimes=times))
 
-    def _adopt(
-        self,
-        keys: Sequence[str],
-        contents: Mapping[str, tuple[int, int]],
-        sha256_of: Callable[[str], str],
-    ) -> set[str]:
+    def _adopt(self, keys: Sequence[str], file_stats: FileStats, hash_of: HashOf) -> set[str]:
         """Copy the donors' rows whose key and hash agree; return their keys."""
         adopted: set[str] = set()
-        for donor in map(EmbeddingStore.at, self.donors if keys else ()):
-            with StoreReader(donor.path) as reader:
-                wanted = [key for key in keys if key not in adopted]
-                at = reader.index.find(wanted)
-                candidates = [
-                    (key, int(p))
-                    for key, p in zip(wanted, at, strict=True)
-                    if p >= 0 and reader.index.sizes[p] == contents[key][0]
-                ]
-                known = reader.column("sha256", np.array([p for _, p in candidates], dtype=int))
-                same = []
-                for (key, p), sha256 in zip(candidates, known, strict=True):
-                    digest = sha256.tobytes().hex()
-                    if _hash_or_nothing(sha256_of, key) == digest:
-                        same.append((key, p, (*contents[key], digest)))
-                for some in in_blocks(same, 256):
-                    keys_here = [key for key, _, _ in some]
-                    rows, lengths = reader.rows(np.array([p for _, p, _ in some]))
-                    for of_length, kept in of_one_length(rows, lengths):
-                        self.append(
-                            [keys_here[i] for i in of_length],
-                            kept,
-                            [some[int(i)][2] for i in of_length],
-                        )
-                    adopted.update(keys_here)
+        for donor in self.donors if keys else ():
+            wanted = [key for key in keys if key not in adopted]
+            with StoreReader(donor) as reader:
+                for names, rows, provenance in rows_to_adopt(reader, wanted, file_stats, hash_of):
+                    self.append(names, rows, provenance)
+                    adopted.update(names)
         return adopted
 
     def read(self, keys: Sequence[str]) -> np.ndarray:
         """Return the rows of `keys`, float32 `(n, ...)`, in that order.
 
-        Frames of clips that differ in length are padded with NaN at the end. Raises KeyError
-        for a key that is not there, OSError for a row whose checksum does not fit.
+        Frames of clips that differ in length are padded with NaN at the end. Raises KeyError for
+        a key that is not there, DamagedRowsError for rows whose checksum does not fit; `keys` of
+        the error are all of them, so that a caller can go on without.
         """
         return self.read_with_lengths(keys)[0]
 
-    def _read(self, keys: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        with StoreReader(self.path) as reader:
+    def read_with_lengths(self, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Read rows, and how many frames of each are real; -1 where rows are vectors."""
+        keys = list(keys)
+
+        def read(reader: StoreReader) -> tuple[np.ndarray, np.ndarray]:
             at = reader.index.find(keys)
             absent = np.flatnonzero(at < 0)
             if len(absent):
@@ -260,53 +213,48 @@ class EmbeddingStore:
                     f"{len(absent)} of {len(keys)} clips are not in {self.path}, "
                     f"first {keys[absent[0]]!r}; embed them before reading"
                 )
-            return reader.rows(at)
+            return reader.rows(keys, at)
+
+        return self._reading(read)
 
     def keys(self) -> list[str]:
         """List every key, in the order of the rows."""
+        return self._reading(lambda reader: reader.names(np.sort(reader.index.order)))
 
-        def read() -> list[str]:
-            with StoreReader(self.path) as reader:
-                return reader.names(np.sort(reader.index.order))
-
-        return self._retrying(read)
-
-    def read_with_lengths(self, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Read rows, and how many frames of each are real; -1 where rows are vectors."""
-        keys = list(keys)
-        return self._retrying(lambda: self._read(keys))
-
-    def contents(self) -> dict[str, Content]:
+    def provenance(self) -> dict[str, Provenance]:
         """Return what each row was computed from, by key, in the order of the rows."""
 
-        def read() -> dict[str, Content]:
-            with StoreReader(self.path) as reader:
-                at = np.sort(reader.index.order)
-                sizes, mtimes = reader.index.sizes[at].tolist(), reader.index.mtimes[at].tolist()
-                digests = [digest.tobytes().hex() for digest in reader.column("sha256", at)]
-                facts = zip(sizes, mtimes, digests, strict=True)
-                return dict(zip(reader.names(at), facts, strict=True))
+        def read(reader: StoreReader) -> dict[str, Provenance]:
+            at = np.sort(reader.index.order)
+            sizes, mtimes = reader.index.sizes[at].tolist(), reader.index.mtimes[at].tolist()
+            digests = [digest.tobytes().hex() for digest in reader.column("sha256", at)]
+            rows = map(Provenance, sizes, mtimes, digests)
+            return dict(zip(reader.names(at), rows, strict=True))
 
-        return self._retrying(read)
+        return self._reading(read)
 
     def about(self) -> About:
         """Describe the files as they are."""
 
-        def read() -> About:
-            with StoreReader(self.path) as reader:
-                shape = reader.shape()[0] if len(reader.index.order) else ()
-                merged = "" if reader.file is None else str(reader.file.attrs.get("merged", ""))
-                files = [*reader.parts, *([self.path] if self.path.exists() else [])]
-                return About(
-                    clips=len(reader.index.order),
-                    row_shape=shape,
-                    bytes=sum(file.stat().st_size for file in files),
-                    unmerged_parts=len(reader.parts),
-                    merged=merged,
-                    notes=self.notes(),
-                )
+        def read(reader: StoreReader) -> About:
+            files = [*reader.parts, *([self.path] if self.path.exists() else [])]
+            return About(
+                clips=len(reader.index.order),
+                row_shape=reader.shape()[0] if len(reader.index.order) else (),
+                bytes=sum(file.stat().st_size for file in files),
+                unmerged_parts=len(reader.parts),
+                merged="" if reader.table is None else reader.table.merged,
+                notes={} if reader.table is None else dict(reader.table.notes),
+            )
 
-        return self._retrying(read)
+        return self._reading(read)
+
+    def notes(self) -> dict[str, str]:
+        """Return the notes that merges left."""
+        try:
+            return dict(table_at(self.path).notes)
+        except FileNotFoundError:
+            return {}
 
     def faults(self) -> dict[str, list[str]]:
         """Check every row: keys by what is wrong with them.
@@ -314,15 +262,9 @@ class EmbeddingStore:
         `damaged` rows do not fit their checksum, `misnamed` ones not the hash of their name;
         `zero` rows are suspicious, not wrong.
         """
-
-        def read() -> dict[str, list[str]]:
-            kinds: dict[str, list[str]] = {k: [] for k in FAULTS}
-            with StoreReader(self.path) as reader:
-                for some in in_blocks(np.sort(reader.index.order).tolist(), 2048):
-                    reader.find_faults(np.array(some), kinds)
-            return kinds
-
-        return self._retrying(read)
+        return self._reading(
+            lambda reader: {kind: reader.names(at) for kind, at in _faulty(reader).items()}
+        )
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -331,7 +273,7 @@ class EmbeddingStore:
 
         Until a merge is done, its parts, the old file and the new one lie beside each other.
         """
-        row = int(np.prod(row_shape)) * np.dtype(self.identity.dtype).itemsize + ROW_OVERHEAD
+        row = int(np.prod(row_shape)) * np.dtype(self.header.dtype).itemsize + ROW_OVERHEAD
         kept = self.path.stat().st_size if self.path.exists() else 0
         needed = 2 * n_rows * row + kept
         folder = next(p for p in (self.path.parent, *self.path.parents) if p.is_dir())
@@ -347,121 +289,103 @@ class EmbeddingStore:
         return needed
 
     def append(
-        self, keys: Sequence[str], embeddings: np.ndarray, contents: Sequence[Content]
+        self,
+        keys: Sequence[str],
+        embeddings: np.ndarray,
+        provenance: Sequence[tuple[int, int, str]],
     ) -> None:
         """Keep `embeddings` `(n, ...)` for good: on return they survive a crash.
 
-        Raises ValueError for rows that are not finite, and OSError where the disk is full or
-        read-only; nothing that was kept before is touched.
+        `provenance` has size, modification time and sha256 of each file. Raises ValueError for
+        rows that are not finite, and OSError where the disk is full or read-only; nothing that
+        was kept before is touched.
         """
         if not len(keys):
             return
-        part = part_bytes(self.identity.dtype, keys, embeddings, contents)
-        try:
-            self._publish_part(part)
-        except OSError as error:
-            raise explained(error, self.path, f"{len(keys)} vectors were not kept") from error
-
-    def _publish_part(self, part: bytes) -> None:
-        folder = self.parts_folder
-        for _ in range(3):  # another process may merge and remove the folder meanwhile
-            if not (folder / "store.json").exists():
-                folder.mkdir(parents=True, exist_ok=True)
-                identity = replace(self.identity, created=utc_now())
-                with suppress(FileNotFoundError):
-                    publish_bytes(folder / "store.json", json.dumps(asdict(identity)).encode())
-            name = f"part-{next_number(folder):020d}-{secrets.token_hex(4)}.npy"
-            try:
-                return publish_bytes(folder / name, part)
-            except FileNotFoundError:
-                continue
-        raise FileNotFoundError(errno.ENOENT, "the folder of parts disappears", str(folder))
+        part = part_bytes(self.header.dtype, keys, embeddings, provenance)
+        with explaining(self.path, f"{len(keys)} vectors were not kept"):
+            write_part(self.parts_folder, self.header, part)
 
     def merge(self, notes: Mapping[str, str] | None = None) -> None:
         """Rewrite the store and its parts as one file, put in place by rename.
 
-        `notes` are kept as attributes of the file.
+        `notes` are kept in the file. Without parts nothing is written, and no lock is needed.
         """
-        with self.lock():
-            _remove_stale(self.parts_folder, self.path)
+        if not self.parts_folder.exists():
+            return
+        with self.lock(), explaining(self.path, "merging stopped; its parts stay"):
+            remove_stale(self.parts_folder)
+            remove_stale(self.path.parent, self.path.name)
             self._remove_merged_parts()
-            if not parts_in(self.parts_folder):
-                self._remove_parts([])
-                return
-            try:
-                parts = self._rewrite(notes=notes or {})
-            except OSError as error:
-                raise explained(error, self.path, "merging stopped; its parts stay") from error
-            self._remove_parts(parts)
+            parts = parts_in(self.parts_folder)
+            self._remove_parts(self._rewrite(notes=notes or {}) if parts else [])
 
-    def notes(self) -> dict[str, str]:
-        """Return the notes that merges left."""
-        try:
-            with h5py.File(self.path, "r", locking=False) as file:
-                return {
-                    name.removeprefix("note_"): str(text)
-                    for name, text in file.attrs.items()
-                    if name.startswith("note_")
-                }
-        except FileNotFoundError:
-            return {}
+    def drop(self, keys: Sequence[str]) -> None:
+        """Remove the rows of `keys`; the rest is rewritten and put in place by rename."""
+        with self._changing("nothing was removed"):
+            with StoreReader(self.path) as reader:
+                at = reader.index.find(keys)
+            self._remove_parts(self._rewrite(dropped=at[at >= 0]))
+
+    def repair(self) -> list[str]:
+        """Remove the rows that `faults` calls wrong; return their keys, to be computed again.
+
+        A file whose table or HDF5 structure is damaged is rewritten.
+        """
+        with self._changing("nothing was repaired"):
+            with StoreReader(self.path) as reader:
+                faulty = _faulty(reader)
+                wrong = np.unique(np.concatenate([faulty[kind] for kind in WRONG]))
+                names = sorted(set(reader.names(wrong)))
+            if len(wrong) or self.structure_problem():
+                self._remove_parts(self._rewrite(dropped=wrong))
+            return names
+
+    def structure_problem(self) -> str:
+        """Say what is damaged in the merged file besides rows; "" if nothing is."""
+        if not self.path.exists():
+            return ""
+        return table_at(self.path).problem or hdf5_problem(self.path)
+
+    def convert(self, dtype: str) -> None:
+        """Rewrite the store as float32 or float16; float16 keeps about three digits."""
+        with self._changing("the store is as it was"):
+            self._remove_parts(self._rewrite(dtype=dtype))
+
+    @contextmanager
+    def _changing(self, outcome: str) -> Iterator[None]:
+        """Hold the lock, know no merged part any more, and explain a failure by `outcome`."""
+        with self.lock(), explaining(self.path, outcome):
+            self._remove_merged_parts()
+            yield
 
     def _rewrite(
         self,
-        dropped: Sequence[str] = (),
+        dropped: np.ndarray = _NOTHING,
         dtype: str = "",
         data_root: str = "",
         notes: Mapping[str, str] = MappingProxyType({}),
         mtimes: Mapping[int, int] = MappingProxyType({}),
     ) -> list[Path]:
-        """Write all rows but `dropped` into a new file; return the parts it now holds.
+        """Write all rows but the positions `dropped` into a new file; return its merged parts.
 
         `mtimes` are new modification times, by position; those of other rows are then unknown.
         """
+        from cache.merging import write_merged
+
         with StoreReader(self.path) as reader:
-            order = np.sort(reader.index.order)
-            if dropped:
-                gone = frozenset(dropped)
-                order = order[[name not in gone for name in reader.names(order)]]
-            identity = header_at(self.path) or self.identity
-            identity = replace(
-                identity,
-                dtype=dtype or identity.dtype,
-                data_root=data_root or identity.data_root,
+            order = np.setdiff1d(reader.index.order, dropped)
+            header = header_at(self.path) or self.header
+            header = replace(
+                header,
+                dtype=dtype or header.dtype,
+                data_root=data_root or header.data_root,
             )
             times = reader.index.mtimes[order]
             if mtimes:
                 times = np.array([mtimes.get(position, UNKNOWN) for position in order.tolist()])
-            write_merged(self.path, identity, reader, order, times, {**self.notes(), **notes})
+            write_merged(self.path, header, reader, order, times, {**self.notes(), **notes})
             return list(reader.parts)
-
-    def drop(self, keys: Sequence[str]) -> None:
-        """Remove the rows of `keys`; the rest is rewritten and put in place by rename."""
-        with self.lock():
-            self._remove_merged_parts()
-            try:
-                self._remove_parts(self._rewrite(keys))
-            except OSError as error:
-                raise explained(error, self.path, "nothing was removed") from error
-
-    def repair(self) -> list[str]:
-        """Remove the rows that `faults` calls wrong; return their keys, to be computed again."""
-        with self.lock():
-            self._remove_merged_parts()
-            faults = self.faults()
-            wrong = sorted({key for kind in WRONG for key in faults[kind]})
-            if wrong:
-                self.drop(wrong)
-            return wrong
-
-    def convert(self, dtype: str) -> None:
-        """Rewrite the store as float32 or float16; float16 keeps about three digits."""
-        with self.lock():
-            self._remove_merged_parts()
-            try:
-                self._remove_parts(self._rewrite(dtype=dtype))
-            except OSError as error:
-                raise explained(error, self.path, "the store is as it was") from error
 
     def _remove_merged_parts(self) -> None:
         """Remove what a merge that was killed left: the next file will not know these parts."""
@@ -478,47 +402,26 @@ class EmbeddingStore:
             with suppress(OSError):  # a temporary file of another writer is still there
                 folder.rmdir()
 
-    @contextmanager
     def lock(
-        self, timeout: float = -1.0, tell: Callable[[str], None] | None = None
-    ) -> Iterator[None]:
+        self, timeout: float = -1.0, tell: Tell | None = None, *, reading: bool = False
+    ) -> AbstractContextManager[bool]:
         """Be the only run that writes this store; hold it around missing, append and merge.
 
         While another run holds it, `tell` hears once who that is, and after `timeout` seconds
-        (negative: never) TimeoutError says so. Within one process it can be taken again.
+        (negative: never) TimeoutError says so. Within one process it can be taken again. Where
+        the folder cannot be written this is an OSError; with `reading`, for a caller that
+        perhaps only reads, the body runs without a lock. Yields whether the lock is held.
         """
-        guard = self.path.with_name(f".{self.path.name}.lock")
-        holder = self.path.with_name(f".{self.path.name}.holder")
-        try:
-            guard.parent.mkdir(parents=True, exist_ok=True)
-            mine = filelock.FileLock(guard, thread_local=False, is_singleton=True)
-            try:
-                mine.acquire(timeout=0)
-            except filelock.Timeout:
-                who = _holder(holder)
-                if tell is not None:
-                    tell(f"{self.path} is being written by {who}; waiting for it to finish")
-                try:
-                    mine.acquire(timeout=timeout)
-                except filelock.Timeout:
-                    raise TimeoutError(
-                        errno.EAGAIN,
-                        f"being written by {_holder(holder)}; wait for it to finish, "
-                        "or give this run its own --cache-dir",
-                        str(self.path),
-                    ) from None
-            with suppress(OSError):
-                holder.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-        except OSError as error:
-            if isinstance(error, TimeoutError):
-                raise
-            raise explained(error, self.path, "cannot write to the cache") from error
-        try:
-            yield
-        finally:
-            if mine.lock_counter == 1:
-                holder.unlink(missing_ok=True)
-            mine.release()
+        return locked(self.path, timeout, tell, reading=reading)
+
+    def _reading(self, action: Callable[[StoreReader], T]) -> T:
+        """Open the files and call `action`; again where a merge has moved them meanwhile."""
+
+        def read() -> T:
+            with StoreReader(self.path) as reader:
+                return action(reader)
+
+        return self._retrying(read)
 
     def _retrying(self, action: Callable[[], T]) -> T:
         for _ in range(20):
@@ -529,11 +432,25 @@ class EmbeddingStore:
         return action()
 
 
-# -- the names and identities of stores -----------------------------------------------------------
+def _faulty(reader: StoreReader) -> dict[str, np.ndarray]:
+    """Return the positions of faulty rows, by kind of fault."""
+    found: dict[str, list[np.ndarray]] = {kind: [_NOTHING] for kind in FAULTS}
+    for block in in_blocks(np.sort(reader.index.order).tolist(), 2048):
+        for kind, at in reader.find_faults(np.array(block)).items():
+            found[kind].append(at)
+    return {kind: np.concatenate(pieces) for kind, pieces in found.items()}
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[^\w.+=-]", "_", name).lstrip(".") or "_"
+# -- the files of stores --------------------------------------------------------------------------
+
+
+def _file_name(name: str) -> str:
+    """Make one part of a store's file name; a long one ends in a hash of the whole."""
+    plain = re.sub(r"[^\w.+=-]", "_", unicodedata.normalize("NFC", name)).lstrip(".") or "_"
+    if len(plain.encode()) <= _LONGEST_NAME:
+        return plain
+    digest = hashlib.sha256(plain.encode()).hexdigest()[:12]
+    return f"{plain.encode()[:_LONGEST_NAME].decode('utf-8', 'ignore')}+{digest}"
 
 
 def stores_in(directory: Path) -> list[Path]:
@@ -541,44 +458,33 @@ def stores_in(directory: Path) -> list[Path]:
     if not directory.is_dir():
         return []
     merged = set(directory.glob("[!.]*.h5"))
-    return sorted(merged | {p.with_suffix(".h5") for p in directory.glob("[!.]*.parts")})
+    folders = [p for p in directory.glob("[!.]*.parts") if is_store(p.with_suffix(".h5"))]
+    return sorted(merged | {p.with_suffix(".h5") for p in folders})
 
 
-def _same_vectors(found: StoreHeader | None, asked: StoreHeader) -> bool:
+def is_store(path: Path) -> bool:
+    """Tell whether there is a store at `path`, merged or not; a killed start leaves none."""
+    folder = parts_folder(path)
+    return path.exists() or (folder / "store.json").exists() or bool(parts_in(folder))
+
+
+def _has_vectors(path: Path, header: StoreHeader) -> bool:
+    """Tell whether another store has such vectors; a damaged one counts as none."""
+    try:
+        found = header_at(path)
+    except (OSError, ValueError):
+        return False
     return found is not None and (
         (found.encoder, found.pooling, found.fingerprint, found.source)
-        == (asked.encoder, asked.pooling, asked.fingerprint, asked.source)
+        == (header.encoder, header.pooling, header.fingerprint, header.source)
     )
 
 
-def _refuse_others(path: Path, found: StoreHeader, asked: StoreHeader) -> None:
+def _check_same_vectors(path: Path, found: StoreHeader, wanted: StoreHeader) -> None:
+    """Raise ValueError where a store holds other vectors than those that are wanted."""
     for what in ("fingerprint", "encoder", "pooling", "source"):
-        have, want = getattr(found, what), getattr(asked, what)
+        have, want = getattr(found, what), getattr(wanted, what)
         if have != want:
             raise ValueError(
                 f"{path} holds vectors of {what} {have}, not {want}; use another --cache-dir"
             )
-
-
-def _holder(path: Path) -> str:
-    try:
-        facts = json.loads(path.read_text())
-        return f"process {int(facts['pid'])} on {str(facts['host'])[:80]!r}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
-
-
-def _hash_or_nothing(sha256_of: Callable[[str], str], key: str) -> str:
-    """Hash a file; one that cannot be read is embedded again, which then says what is wrong."""
-    try:
-        return sha256_of(key)
-    except OSError:
-        return ""
-
-
-def _remove_stale(folder: Path, path: Path) -> None:
-    """Remove what killed runs left half-written."""
-    for leftover in (*folder.glob(".*.tmp"), *path.parent.glob(f".{path.name}.*.tmp")):
-        with suppress(FileNotFoundError):
-            if time.time() - leftover.stat().st_mtime > STALE_S:
-                leftover.unlink()

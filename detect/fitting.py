@@ -6,32 +6,20 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import compress
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detect import DETECTORS, make_detector
-from detect.detector import Detector, anomaly_scores, last_step
+from detect import facts_of, make_detector
+from detect.detector import Detector, anomaly_scores, facts_of_class, history_of, last_step
 
 Array = NDArray[np.float64]
-
-
 Read = Callable[[Sequence[str]], NDArray[Any]]
-
-
 FitPer = Literal["id", "type"]
-
-
 Tell = Callable[[str], None]
-"""Hears how a fit is getting on."""
-
-
+"""Takes one line about the progress of a fit."""
 RATED_AT_ONCE = 2048
-
-
-STACKED = ("mlp", "unet")
 
 
 @dataclass(frozen=True)
@@ -76,10 +64,7 @@ class FitUnit:
 
 @dataclass(frozen=True)
 class DetectorChoice:
-    """A detector by name, with what `make_detector` takes.
-
-    `device` is where a network trains, the best there is by default.
-    """
+    """A detector by name, with the arguments of `make_detector`."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -87,8 +72,14 @@ class DetectorChoice:
     device: str = ""
 
     def make(self, seed: int) -> Detector:
+        """Build a fresh detector, without the boundary of `predict`: thresholds are not its."""
         return make_detector(
-            self.name, scaler=self.scaler, seed=seed, device=self.device, **self.options
+            self.name,
+            scaler=self.scaler,
+            seed=seed,
+            device=self.device,
+            flagged_share=None,
+            **self.options,
         )
 
 
@@ -105,21 +96,26 @@ class Scores:
     """Losses per epoch (`detect.detectors.training.Epoch`), where a network was trained."""
     warnings: tuple[str, ...] = ()
 
+    def by_clip(self) -> Iterator[tuple[str, str, float]]:
+        """Yield key, machine ID and score of each test clip."""
+        yield from zip(self.unit.test_keys, self.unit.test_ids, self.scores.tolist(), strict=True)
 
-def units(table: ClipTable, fit_per: FitPer = "id") -> list[FitUnit]:
-    """List what is fitted on its own; test clips of a machine without training clips are refused.
 
-    Machines without test clips are left out.
+def units(table: ClipTable, fit_per: FitPer = "id", *, tested_only: bool = True) -> list[FitUnit]:
+    """Group the clips that share a model: per machine ID, or per type.
+
+    Machines without test clips are left out if `tested_only`. Raises ValueError for a machine with
+    test clips and no normal training clips.
     """
     members: dict[tuple[str, str], list[int]] = {}
     for i in sorted(range(len(table.key)), key=table.key.__getitem__):
         machine_id = table.machine_id[i] if fit_per == "id" else ""
         members.setdefault((table.machine_type[i], machine_id), []).append(i)
-    found = []
+    fit_units = []
     for (machine_type, machine_id), rows in sorted(members.items()):
         test = [i for i in rows if table.split[i] == "test"]
         train = [i for i in rows if table.split[i] == "train" and table.label[i] == "normal"]
-        if not test:
+        if not (test if tested_only else train):
             continue
         missing = sorted({table.machine_id[i] for i in test} - {table.machine_id[i] for i in train})
         if missing:
@@ -128,7 +124,7 @@ def units(table: ClipTable, fit_per: FitPer = "id") -> list[FitUnit]:
                 f"{machine_type} {missing[0]} has {n} test clips but no normal training clips; "
                 "add some, or choose other machines with --ids"
             )
-        found.append(
+        fit_units.append(
             FitUnit(
                 machine_type,
                 machine_id,
@@ -139,46 +135,43 @@ def units(table: ClipTable, fit_per: FitPer = "id") -> list[FitUnit]:
                 tuple(table.group[i] for i in train),
             )
         )
-    return found
+    return fit_units
 
 
 def fit(
     unit: FitUnit, read: Read, choice: DetectorChoice, seed: int = 0, tell: Tell | None = None
 ) -> Detector:
-    """Fit a fresh detector to the unit's normal training clips; `tell` hears of its epochs."""
-    row = DETECTORS[choice.name]
+    """Fit a fresh detector to the unit's normal training clips; `tell` hears of its epochs.
+
+    Raises ValueError with the names of detector and unit where the clips cannot be fitted.
+    """
     detector = choice.make(seed)
     X = read_for(choice.name, unit.train_keys, read)
     try:
-        with _epochs_told([detector], unit.name, tell):
-            if row.needs_ids:
-                detector.fit(X, np.array(unit.train_ids))
-            else:
-                detector.fit(X)
+        with _epochs_to(tell, detector, unit.name):
+            detector.fit(X, np.array(unit.train_ids))
     except ValueError as error:
         raise ValueError(f"{choice.name} on {unit.name} ({len(X)} clips): {error}") from error
     return detector
 
 
 @contextmanager
-def _epochs_told(detectors: Sequence[Detector], name: str, tell: Tell | None) -> Iterator[None]:
-    """Tell of every epoch inside, where networks are trained."""
-    networks = [last for each in detectors if hasattr(last := last_step(each), "on_epoch")]
-    if tell is None or not networks:
+def _epochs_to(tell: Tell | None, detector: Detector, name: str) -> Iterator[None]:
+    """Report every epoch inside to `tell`, where a network is trained."""
+    network = last_step(detector)
+    if tell is None or not facts_of_class(type(network)).trains_network:
         yield
         return
 
     def on_epoch(epoch: Any) -> None:
         loss = f"loss {epoch.held_out_loss:.3g}"
-        tell(f"{name}: epoch {epoch.number} of {networks[0].epochs}, {loss}")
+        tell(f"{name}: epoch {epoch.number} of {network.epochs}, {loss}")
 
-    for network in networks:
-        network.on_epoch = on_epoch
+    network.on_epoch = on_epoch
     try:
         yield
     finally:
-        for network in networks:
-            network.on_epoch = None
+        network.on_epoch = None
 
 
 @contextmanager
@@ -194,7 +187,7 @@ def _warnings_kept() -> Iterator[list[str]]:
 def fit_and_score(
     unit: FitUnit, read: Read, choice: DetectorChoice, seed: int = 0, tell: Tell | None = None
 ) -> Scores:
-    """Fit to the unit's training clips, rate its test clips; `read` gives embeddings by key."""
+    """Fit to the unit's training clips and rate its test clips; `read` gives embeddings by key."""
     from time import perf_counter
 
     start = perf_counter()
@@ -215,7 +208,7 @@ def _scored(
         _rate(detector, choice.name, X, ids)
         for X, ids in _in_parts(unit.test_keys, unit.test_ids, choice.name, read)
     ]
-    scores = np.concatenate(parts)
+    scores = np.concatenate([*parts, np.empty(0)])
     if not np.isfinite(scores).all():
         bad = int(np.flatnonzero(~np.isfinite(scores))[0])
         raise ValueError(
@@ -225,57 +218,13 @@ def _scored(
     return Scores(unit, scores, detector, seconds + perf_counter() - start, history_of(detector))
 
 
-def fit_and_score_together(
-    units: Sequence[FitUnit],
-    read: Read,
-    choice: DetectorChoice,
-    seed: int = 0,
-    tell: Tell | None = None,
-) -> list[Scores]:
-    """Do what `fit_and_score` does for each unit; autoencoders train as one batched ensemble.
-
-    Where stacking does not pay (`ensemble.together_is_faster`), units are fitted one by
-    one; the ensemble of small networks trains on the CPU, whatever `device` is. If one network
-    diverges, none is returned; fitted one by one, only that unit fails.
-    """
-    from time import perf_counter
-
-    start = perf_counter()
-    if choice.name not in STACKED:
-        return [fit_and_score(unit, read, choice, seed, tell) for unit in units]
-    from detect.detectors.ensemble import fit_together, together_is_faster
-
-    detectors = [choice.make(seed) for _ in units]
-    X = [read_for(choice.name, unit.train_keys, read) for unit in units]
-    networks = [last_step(detector) for detector in detectors]
-    if not together_is_faster(networks[0], X[0].shape[1], len(units)):
-        return [fit_and_score(unit, read, choice, seed, tell) for unit in units]
-    name = f"{units[0].name} and {len(units) - 1} more"
-    with _warnings_kept() as while_fitting, _epochs_told(detectors, name, tell):
-        scaled = []
-        for detector, clips in zip(detectors, X, strict=True):
-            before = detector.steps[:-1]  # type: ignore[attr-defined]
-            scaled.append(before[0][1].fit_transform(clips) if before else clips)
-        fit_together(networks, scaled)
-    spent = (perf_counter() - start) / len(units)
-    found = []
-    for unit, detector in zip(units, detectors, strict=True):
-        with _warnings_kept() as while_rating:
-            scored = _scored(unit, read, choice, detector, spent)
-        messages = sorted({*while_fitting, *while_rating})
-        found.append(replace(scored, warnings=tuple(messages)))
-    return found
-
-
-def history_of(detector: Any) -> tuple[Any, ...]:
-    """Losses per epoch of a fitted detector; empty where nothing was trained."""
-    return tuple(getattr(last_step(detector), "history_", ()))
-
-
 def read_for(detector: str, keys: Sequence[str], read: Read) -> NDArray[Any]:
-    """Read embeddings as this detector takes them: float64 vectors, or float32 sequences."""
+    """Read embeddings as this detector takes them: float64 vectors, or float32 sequences or bands.
+
+    Raises ValueError for another number of axes and for embeddings that are not finite.
+    """
     X = np.asarray(read(keys))
-    takes = DETECTORS[detector].takes
+    takes = facts_of(detector).takes
     if takes == "vectors":
         if X.ndim != 2:
             raise ValueError(
@@ -307,38 +256,4 @@ def _in_parts(
 
 
 def _rate(detector: Detector, name: str, X: NDArray[Any], ids: Sequence[str]) -> Array:
-    return anomaly_scores(detector, X, ids if DETECTORS[name].needs_ids else None)
-
-
-def out_of_fold(
-    unit: FitUnit, read: Read, choice: DetectorChoice, *, n_folds: int = 5, seed: int = 0
-) -> Array:
-    """Rate every training clip by a model that has not seen it, nor another clip of its group."""
-    groups = [group or key for group, key in zip(unit.train_groups, unit.train_keys, strict=True)]
-    names = sorted(set(groups))
-    n_folds = min(n_folds, len(names))
-    if n_folds < 2:
-        raise ValueError(
-            f"{unit.name} has {len(names)} training recordings; out-of-fold scores need 2"
-        )
-    order = np.random.default_rng(seed).permutation(len(names))
-    fold_of = {names[j]: int(i % n_folds) for i, j in enumerate(order)}
-    folds = np.array([fold_of[group] for group in groups])
-    scores = np.empty(len(folds))
-    for number in range(n_folds):
-        kept, left = folds != number, np.flatnonzero(folds == number)
-        part = FitUnit(
-            unit.machine_type,
-            unit.machine_id,
-            tuple(compress(unit.train_keys, kept)),
-            tuple(compress(unit.train_ids, kept)),
-            (),
-            (),
-            tuple(compress(unit.train_groups, kept)),
-        )
-        detector = fit(part, read, choice, seed)
-        keys = [unit.train_keys[i] for i in left]
-        ids = [unit.train_ids[i] for i in left]
-        X = read_for(choice.name, keys, read)
-        scores[left] = _rate(detector, choice.name, X, ids)
-    return scores
+    return anomaly_scores(detector, X, ids if facts_of(name).needs_ids else None)

@@ -17,7 +17,7 @@ class ColumnScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     A column that hardly moves (deviation below 1e-3 of the median deviation) is divided by the
     median, so that its noise is not blown up. Sequences (n, n_frames, dim) are scaled per
-    feature over all frames; NaN after a clip's end stays NaN and counts nowhere.
+    feature over all frames; NaN after a clip's end stays NaN and is left out of both.
     """
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
@@ -28,20 +28,16 @@ class ColumnScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             rows = rows[~np.isnan(rows).any(axis=1)]
         self.mean_ = rows.mean(axis=0, dtype=np.float64)
         deviation = rows.std(axis=0, dtype=np.float64)
-        deviation[deviation < 1e-12 * np.abs(self.mean_)] = 0.0  # a constant, but for rounding
-        median = np.median(deviation)
-        if median == 0 and deviation.any():
-            median = np.median(deviation[deviation > 0])  # most columns are constant
-        hardly_moves = deviation < LEAST_SHARE_OF_MEDIAN * median
-        self.scale_ = np.where(hardly_moves, median, deviation)
-        self.scale_[self.scale_ == 0] = 1.0
+        self.scale_ = scale_of(self.mean_, deviation)
         return self
 
     def transform(self, X: NDArray[Any]) -> NDArray[Any]:
         """Scale X; vectors come out as float64, sequences keep their type."""
         check_is_fitted(self)
         X = self._validated(X, reset=False)
-        return (X - self.mean_.astype(X.dtype)) / self.scale_.astype(X.dtype)  # type: ignore[no-any-return]
+        scaled = X - self.mean_.astype(X.dtype)
+        scaled /= self.scale_.astype(X.dtype)
+        return scaled  # type: ignore[no-any-return]
 
     def _validated(self, X: NDArray[Any], *, reset: bool) -> NDArray[Any]:
         if getattr(X, "ndim", 2) < 3:
@@ -53,3 +49,14 @@ class ColumnScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 f"X has {X.shape[-1]} features per frame, but {self.n_features_in_} were fitted"
             )
         return X
+
+
+def scale_of(mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Choose what each column is divided by, from the columns' means and deviations (dim,)."""
+    rounding = 1e-12 * np.abs(mean)
+    deviation = np.where(deviation < rounding, 0.0, deviation)  # constant columns
+    median = np.median(deviation)
+    if median == 0 and deviation.any():
+        median = np.median(deviation[deviation > 0])  # most columns are constant
+    scale = np.where(deviation < LEAST_SHARE_OF_MEDIAN * median, median, deviation)
+    return np.where(scale == 0, 1.0, scale)

@@ -6,27 +6,15 @@ This page is the menu. Adding an encoder is one file and one row in `ENCODERS`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from importlib import import_module
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
+
+from ground.menu import loaded_on_use
+from ground.registry import Row, find_row, split_name
 
 if TYPE_CHECKING:
     from embed.encoder import Encoder
     from embed.pooling import Pooling
-
-
-@dataclass(frozen=True)
-class Row:
-    """One entry of a registry: where the class is, what it is, and the options it gets."""
-
-    target: str
-    about: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def resolve(self) -> Any:
-        module, name = self.target.split(":")
-        return getattr(import_module(module), name)
-
 
 ENCODERS: dict[str, Row] = {
     "logmel": Row(
@@ -34,6 +22,12 @@ ENCODERS: dict[str, Row] = {
     ),
     "mfcc": Row(
         "embed.encoders.logmel:MFCC", "40 mel-frequency cepstral coefficients; needs no weights"
+    ),
+    "spectrum": Row(
+        "embed.encoders.spectrum:Spectrum", "levels and movement of 96 log bands; needs no weights"
+    ),
+    "wave": Row(
+        "embed.encoders.wave:Wave", "level, peakedness and brightness, 4 numbers; needs no weights"
     ),
     "panns": Row("embed.encoders.panns:Cnn14", "PANNs Cnn14 trained on AudioSet, 32 kHz, 2048-d"),
     "ast": Row(
@@ -73,32 +67,66 @@ POOLINGS: dict[str, Row] = {
     "frames": Row("embed.pooling:Frames", "time kept, for detectors that take sequences"),
 }
 
+__getattr__ = loaded_on_use(
+    __name__,
+    {
+        "find_clips": "embed.recordings.clips",
+        "load_recording": "embed.recordings.audio",
+        "Preprocessing": "embed.recordings.preprocessing",
+        "Encoder": "embed.encoder",
+        "TorchEncoder": "embed.torch_encoder",
+    },
+)
+
 
 def encoder_row(name: str) -> Row:
     """Return the row of an encoder; of `hf:MODEL`, the row of `hf` with that model.
 
-    A model of another encoder is a ValueError.
+    `package.module:Class` is somebody else's class. ValueError for an unknown name, with the
+    nearest known one, and for a model of an encoder that takes none.
     """
-    family, colon, model = name.partition(":")
-    row = ENCODERS[family]
-    if colon and family != "hf":
+    family, model = split_name(name)
+    if not model or family not in ENCODERS:
+        return find_row(name, ENCODERS, "encoder")
+    if family != "hf":
         raise ValueError(f"{family} takes no model; only hf:MODEL does")
-    return replace(row, options={**row.options, "model": model}) if colon else row
+    row = ENCODERS[family]
+    return replace(row, options={**row.options, "model": model})
 
 
 def make_encoder(name: str, **options: Any) -> Encoder:
-    """Build the encoder registered as `name`; unknown options are a ValueError."""
+    """Build an encoder by its name: of the registry, `hf:MODEL`, or `package.module:Class`.
+
+    ValueError for an unknown name or option, and for a value that an option cannot have.
+    """
     return _make(encoder_row(name), "encoder", name, options)  # type: ignore[no-any-return]
 
 
 def make_pooling(name: str, **options: Any) -> Pooling:
-    """Build the pooling registered as `name`; unknown options are a ValueError."""
-    return _make(POOLINGS[name], "pooling", name, options)  # type: ignore[no-any-return]
+    """Build a pooling by its name, of the registry or `package.module:Class`.
+
+    ValueError for an unknown name or option, and for a value that an option cannot have.
+    """
+    row = find_row(name, POOLINGS, "pooling")
+    return _make(row, "pooling", name, options)  # type: ignore[no-any-return]
+
+
+def check_encoder(name: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for the first option that an encoder has not, or that cannot be so."""
+    _check(encoder_row(name), "encoder", name, options)
+
+
+def check_pooling(name: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for the first option that a pooling has not, or that cannot be so."""
+    _check(find_row(name, POOLINGS, "pooling"), "pooling", name, options)
 
 
 def _make(row: Row, kind: str, name: str, options: Mapping[str, Any]) -> Any:
-    from dataclasses import fields
+    _check(row, kind, name, options)
+    return row.resolve()(**{**row.options, **options})
 
+
+def _check(row: Row, kind: str, name: str, options: Mapping[str, Any]) -> None:
     cls = row.resolve()
     known = [f.name for f in fields(cls)]
     for option in options:
@@ -106,4 +134,7 @@ def _make(row: Row, kind: str, name: str, options: Mapping[str, Any]) -> Any:
             raise ValueError(
                 f"{kind} {name!r} has no option {option!r}; it has {', '.join(known) or 'none'}"
             )
-    return cls(**{**row.options, **options})
+    if options:
+        from ground.options import check_options
+
+        check_options(cls, options, name)

@@ -1,37 +1,32 @@
-"""What every encoder shares: options as fields, one forward pass for several poolings.
+"""What every encoder is: a frozen dataclass whose fields are its options, and one method.
 
-An encoder is a frozen dataclass. Its fields are all its options, and the fingerprint hashes
-them all, so that no option can be forgotten; a field that cannot change a vector (the device)
-carries `RUNTIME`.
+`encode` turns waveforms into vectors for several poolings at once, from one forward pass. An
+encoder that computes by numpy derives from `Encoder`, a torch network from
+`embed.torch_encoder.TorchEncoder`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
+
+from embed.fingerprint import ENVIRONMENT
 
 if TYPE_CHECKING:
     from embed.pooling import Pooling
-    from embed.recordings.audio import Preprocessing
-
-RUNTIME = {"decides_vectors": False}
-"""Metadata of a field that cannot change a vector and so stays out of the fingerprint."""
-
-RESAMPLER = "soxr_hq"
+    from embed.recordings.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder(ABC):
     """A frozen network or transform: waveforms `(n_clips, n_samples)` to vectors."""
 
-    device: str = field(default="cpu", metadata=RUNTIME)
+    device: str = field(default="cpu", metadata=ENVIRONMENT)
 
     version: ClassVar[int] = 1
     """Raised whenever the same options and weights would give other vectors."""
@@ -40,6 +35,9 @@ class Encoder(ABC):
     default_pooling: ClassVar[str] = "clip"
     batch_size: ClassVar[dict[str, int]] = {"cpu": 8, "cuda": 64}
     """Clips per forward pass where the user does not say, per kind of device."""
+    concurrent: ClassVar[bool] = False
+    """True where `encode` uses one CPU core, gains nothing from batches, and may run in several
+    threads at once: each clip is then encoded by the thread that decoded it."""
 
     @property
     @abstractmethod
@@ -52,6 +50,11 @@ class Encoder(ABC):
         return 1
 
     @property
+    def width(self) -> int:
+        """Numbers per frame, or 0 where only the loaded network knows."""
+        return 0
+
+    @property
     def weights_sha256(self) -> str:
         """Hash of the weights file, or "" for an encoder that has none."""
         return ""
@@ -61,54 +64,44 @@ class Encoder(ABC):
         """What a reader of the results must know about these vectors, or ""."""
         return ""
 
-    def refuses(self, pooling: Pooling) -> str:
+    def why_not(self, pooling: Pooling) -> str:
         """Say why `pooling` does not go with this encoder, or "" where it does."""
         if pooling.source not in self.outputs:
             return f"{type(self).__name__} has no {pooling.source!r} output; it has {self.outputs}"
-        return ""
+        return pooling.why_not(self.width) if pooling.source == "frames" and self.width else ""
 
     @abstractmethod
-    def forward(self, waveforms: torch.Tensor, wanted: frozenset[str]) -> dict[str, torch.Tensor]:
-        """Compute the wanted outputs of waveforms `(n_clips, n_samples)` on the device.
+    def forward(self, waveforms: Any, wanted: frozenset[str]) -> dict[str, Any]:
+        """Compute the wanted outputs of waveforms `(n_clips, n_samples)`, float32.
 
-        `frames` is `(n_clips, n_frames, dim)`, `clip` and `cls` are `(n_clips, dim)`, `bands` is
+        `frames` is `(n_clips, n_frames, width)`, `clip` and `cls` are `(n_clips, dim)`, `bands` is
         `(n_clips, n_bands, dim)`.
         """
 
-    @torch.inference_mode()
     def encode(self, waveforms: np.ndarray, poolings: Sequence[Pooling]) -> list[np.ndarray]:
         """Return one float32 array `(n_clips, ...)` per pooling, from one forward pass."""
-        samples = torch.from_numpy(np.ascontiguousarray(waveforms, dtype=np.float32))
-        if self.device.startswith("cuda"):
-            samples = samples.pin_memory().to(self.device, non_blocking=True)
-        outputs = self.forward(samples, frozenset(p.source for p in poolings))
-        return [p(outputs[p.source]).float().cpu().numpy() for p in poolings]
+        samples = np.ascontiguousarray(waveforms, dtype=np.float32)
+        outputs = self.forward(samples, frozenset(pooling.source for pooling in poolings))
+        return [
+            np.asarray(pooling(outputs[pooling.source]), dtype=np.float32) for pooling in poolings
+        ]
 
+    def embed(
+        self,
+        clips: np.ndarray | Sequence[str | PathLike[str] | np.ndarray],
+        pooling: str | Pooling = "",
+        preprocessing: Preprocessing | None = None,
+    ) -> np.ndarray:
+        """Return one vector per clip, `(n_clips, dim)` float32, in the order of the clips.
 
-def configuration(
-    encoder: Encoder, preprocessing: Preprocessing, pooling: Pooling
-) -> dict[str, Any]:
-    """List everything that decides a vector, as JSON-able values."""
-    return {
-        "encoder": type(encoder).__name__,
-        "version": encoder.version,
-        "options": _options(encoder),
-        "weights_sha256": encoder.weights_sha256,
-        "resampler": RESAMPLER,
-        "preprocessing": _options(preprocessing),
-        "pooling": pooling.name,
-        "pooling_options": _options(pooling),
-    }
+        `clips` are paths of recordings, or waveforms at `sample_rate`: `(n_clips, n_samples)`, or
+        a list of `(n_samples,)`. The pooling is the encoder's own by default; `preprocessing`
+        applies to recordings. Raises ValueError, with the name of the clip, for one that cannot
+        be used.
+        """
+        from embed import make_pooling
+        from embed.vectors import vectors_of
 
-
-def fingerprint(configuration: dict[str, Any]) -> str:
-    """Hash a configuration; embeddings are cached under it."""
-    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
-
-
-def _options(thing: Any) -> dict[str, Any]:
-    return {
-        f.name: getattr(thing, f.name)
-        for f in fields(thing)
-        if f.metadata.get("decides_vectors", True)
-    }
+        if isinstance(pooling, str):
+            pooling = make_pooling(pooling or self.default_pooling)
+        return vectors_of(self, clips, pooling, preprocessing)

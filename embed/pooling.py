@@ -1,16 +1,25 @@
 """From frames to one vector per clip: named choices that every encoder shares.
 
 A pooling reads one output of the encoder (`source`). Those over `frames` take
-`(n_clips, n_frames, dim)` and return `(n_clips, dim')`.
+`(n_clips, n_frames, dim)` and return `(n_clips, dim')`. They take numpy arrays and torch tensors,
+on any device, by the functions that both have (the array API), and give back what they took.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
 
-import torch
-from torch import Tensor
+import numpy as np
+from annotated_types import Ge, Le
+from array_api_compat import array_namespace, device
+
+from embed.fingerprint import ADDED_LATER
+from ground.options import Count, NotNegative
+
+Array = Any
+"""A numpy array or a torch tensor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +28,14 @@ class Pooling:
 
     source: ClassVar[str] = "frames"
     name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Raised whenever the same frames and options would give other vectors."""
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def why_not(self, dim: int) -> str:
+        """Say why frames of `dim` numbers cannot be pooled, or "" where they can."""
+        return ""
+
+    def __call__(self, x: Array) -> Array:
         return x
 
 
@@ -53,8 +68,8 @@ class Mean(Pooling):
 
     name = "mean"
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return x.mean(dim=1)
+    def __call__(self, x: Array) -> Array:
+        return mean_over_time(x)
 
 
 class Max(Pooling):
@@ -62,8 +77,8 @@ class Max(Pooling):
 
     name = "max"
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return x.amax(dim=1)
+    def __call__(self, x: Array) -> Array:
+        return array_namespace(x).max(x, axis=1)
 
 
 class MeanMax(Pooling):
@@ -71,8 +86,9 @@ class MeanMax(Pooling):
 
     name = "mean_max"
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return torch.cat([x.mean(dim=1), x.amax(dim=1)], dim=1)
+    def __call__(self, x: Array) -> Array:
+        xp = array_namespace(x)
+        return xp.concat([mean_over_time(x), xp.max(x, axis=1)], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,18 +100,15 @@ class GWRP(Pooling):
     representation with GMM estimator", ICASSP 2023.
     """
 
-    r: float = 0.7
+    r: Annotated[float, Ge(0), Le(1)] = 0.7
     name = "gwrp"
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.r <= 1:
-            raise ValueError(f"gwrp.r is a decay between 0 and 1, got {self.r}")
-
-    def __call__(self, x: Tensor) -> Tensor:
-        ranked = x.sort(dim=1, descending=True).values
-        rank = torch.arange(x.shape[1], device=x.device, dtype=torch.float64)
-        weights = (self.r**rank).to(x.dtype)
-        return torch.einsum("ntd,t->nd", ranked, weights / weights.sum())
+    def __call__(self, x: Array) -> Array:
+        xp = array_namespace(x)
+        weights = self.r ** np.arange(x.shape[1], dtype=np.float64)
+        weights = xp.asarray(weights / weights.sum(), dtype=x.dtype, device=device(x))
+        ranked = xp.sort(x, axis=1, descending=True, stable=False)
+        return xp.tensordot(ranked, weights, axes=((1,), (0,)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,20 +120,18 @@ class GeM(Pooling):
     et al., "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019.
     """
 
-    p: float = 6.0
+    p: Annotated[float, Ge(1)] = 6.0
     name = "gem"
 
-    def __post_init__(self) -> None:
-        if self.p < 1:
-            raise ValueError(f"gem.p is a power of at least 1, got {self.p}")
-
-    def __call__(self, x: Tensor) -> Tensor:
-        shift = x.amin(dim=1, keepdim=True).clamp(max=0)
+    def __call__(self, x: Array) -> Array:
+        xp = array_namespace(x)
+        shift = xp.clip(xp.min(x, axis=1, keepdims=True), max=0.0)
         positive = x - shift
         # relative to the maximum, so that no power leaves the range of float32
-        peak = positive.amax(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-        mean = (positive / peak).pow(self.p).mean(dim=1)
-        return mean.pow(1 / self.p) * peak.squeeze(1) + shift.squeeze(1)
+        tiny = float(xp.finfo(x.dtype).smallest_normal)
+        peak = xp.clip(xp.max(positive, axis=1, keepdims=True), min=tiny)
+        mean = mean_over_time((positive / peak) ** self.p)
+        return mean ** (1 / self.p) * peak[:, 0] + shift[:, 0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,14 +143,17 @@ class RDP(Pooling):
     "Temporal pooling strategies for training-free anomalous sound detection", 2026.
     """
 
-    gamma: float = 10.0
+    gamma: NotNegative = 10.0
     name = "rdp"
 
-    def __call__(self, x: Tensor) -> Tensor:
-        deviation = (x - x.mean(dim=1, keepdim=True)).norm(dim=2)
-        # log-domain: a frame that equals the mean gets weight 0, a clip of equal frames its mean
-        log_weight = self.gamma * deviation.clamp(min=1e-12).log()
-        return torch.einsum("ntd,nt->nd", x, log_weight.softmax(dim=1))
+    def __call__(self, x: Array) -> Array:
+        xp = array_namespace(x)
+        deviation = xp.linalg.vector_norm(x - mean_over_time(x)[:, None, :], axis=2)
+        # in logarithms, so that no power leaves the range of float32
+        log_weights = self.gamma * xp.log(xp.clip(deviation, min=1e-12))
+        weights = xp.exp(log_weights - xp.max(log_weights, axis=1, keepdims=True))
+        weights = weights / xp.sum(weights, axis=1, keepdims=True)
+        return xp.matmul(weights[:, None, :], x)[:, 0]
 
 
 class Quiet(Pooling):
@@ -147,9 +161,9 @@ class Quiet(Pooling):
 
     name = "quiet"
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Array) -> Array:
         quarter = max(1, x.shape[1] // 4)
-        return x.sort(dim=1).values[:, :quarter].mean(dim=1)
+        return mean_over_time(array_namespace(x).sort(x, axis=1, stable=False)[:, :quarter])
 
 
 class Flatten(Pooling):
@@ -157,30 +171,71 @@ class Flatten(Pooling):
 
     name = "flatten"
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return x.flatten(1)
+    def __call__(self, x: Array) -> Array:
+        return array_namespace(x).reshape(x, (x.shape[0], -1))
 
 
+WIDTH_STEP = 64  # `fluctuation` takes multiples of this
+FULL_WIDTH = 128  # the width for which `fluctuation.groups` is stated
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fluctuation(Pooling):
     """How loud each band is and how much it moves: level, fluctuation and flux.
 
-    Takes log-mel in dB, `(n_clips, n_frames, n_mels)` with `n_mels` a multiple of 64, and returns
-    `n_mels` numbers: *level* (half of them), neighbouring bands averaged in power, in dB, mean
-    over time; *fluctuation* (a quarter), ln(std over time + 0.1) of groups of four bands averaged
-    in dB; *flux* (a quarter), the same of their frame differences. See docs/default.md.
+    Takes log-mel in dB, `(n_clips, n_frames, n_mels)`. *Level*: neighbouring bands averaged in
+    power, in dB, mean over time. *Fluctuation*: ln(std over time + 0.1) of groups of neighbouring
+    bands averaged in dB. *Flux*: the same of the differences of neighbouring frames. Of 128 bands
+    there are 64 levels and `groups` groups, 64 + 2 * `groups` numbers in all; of other widths
+    there are as many per band. See docs/default.md.
     """
 
+    groups: Count = field(default=32, metadata=ADDED_LATER)
     name = "fluctuation"
 
-    def __call__(self, x: Tensor) -> Tensor:
-        n, t, d = x.shape
-        power = torch.pow(10.0, x / 10).view(n, t, d // 2, 2).mean(dim=3)
-        level = (10 * power.log10()).mean(dim=1)
-        bands = x.view(n, t, d // 4, 4).mean(dim=3)
-        fluctuation = _log_std(bands)
-        flux = _log_std(bands.diff(dim=1)) if t > 2 else fluctuation
-        return torch.cat([level, fluctuation, flux], dim=1)
+    def __post_init__(self) -> None:
+        if FULL_WIDTH % self.groups:
+            raise ValueError(f"fluctuation.groups divides {FULL_WIDTH}, got {self.groups}")
+
+    def why_not(self, dim: int) -> str:
+        step = max(WIDTH_STEP, FULL_WIDTH // self.groups)
+        if dim % step:
+            return f"fluctuation needs a width (n_mels) that is a multiple of {step}, got {dim}"
+        return ""
+
+    def __call__(self, x: Array) -> Array:
+        if reason := self.why_not(x.shape[2]):
+            raise ValueError(reason)
+        xp = array_namespace(x)
+        power = xp.exp(x * (math.log(10) / 10))
+        level = xp.log(groups_of_bands(power, 2)) * (10 / math.log(10))
+        groups = groups_of_bands(x, FULL_WIDTH // self.groups)
+        return xp.concat([mean_over_time(level), movement(groups)], axis=1)
 
 
-def _log_std(x: Tensor) -> Tensor:
-    return (x.std(dim=1, correction=0) + 0.1).log()
+def mean_over_time(x: Array) -> Array:
+    """Average frames `(n_clips, n_frames, dim)`; summed in float64, however many there are."""
+    xp = array_namespace(x)
+    return xp.astype(xp.sum(x, axis=1, dtype=xp.float64) / x.shape[1], x.dtype)
+
+
+def groups_of_bands(x: Array, size: int) -> Array:
+    """Average each `size` neighbouring bands of `(n_clips, n_frames, n_bands)`."""
+    return sum(x[:, :, i::size] for i in range(size)) / size
+
+
+def movement(x: Array) -> Array:
+    """Return fluctuation and flux of bands in dB, `(n_clips, n_frames, k)` to `(n_clips, 2 * k)`.
+
+    They are ln(std + 0.1) over time of the bands and of the differences of neighbouring frames.
+    Of one or two frames, whose differences say nothing, the fluctuation stands for the flux.
+    """
+    fluctuation = _log_std(x)
+    flux = _log_std(x[:, 1:] - x[:, :-1]) if x.shape[1] > 2 else fluctuation
+    return array_namespace(x).concat([fluctuation, flux], axis=1)
+
+
+def _log_std(x: Array) -> Array:
+    xp = array_namespace(x)
+    deviation = xp.std(xp.astype(x, xp.float64), axis=1)
+    return xp.astype(xp.log(deviation + 0.1), x.dtype)

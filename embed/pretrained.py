@@ -1,4 +1,4 @@
-"""What pretrained networks share: which weights, in which precision, on which device."""
+"""Pretrained networks: their weights, precision, backend and device."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from typing import Any, ClassVar
 
 import torch
 
-from embed.backends import AUTO, check_backend, fastest, runner
-from embed.encoder import RUNTIME, Encoder
-from fetch.weights import RANDOM, RANDOM_WARNING, WEIGHTS, Checkpoint, find_checkpoint
+from embed import ENCODERS
+from embed.backends import AUTO, check_backend, fastest, run_on_backend
+from embed.fingerprint import ENVIRONMENT, RUNTIME
+from embed.torch_encoder import TorchEncoder
+from fetch.checkpoints import Checkpoint
+from fetch.weights import RANDOM, RANDOM_WARNING, WEIGHTS, find_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -23,24 +26,23 @@ SEED = 0  # of random weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainedNetwork(Encoder):
+class PretrainedNetwork(TorchEncoder):
     """A network whose weights are published, the user's own, or random for a trial.
 
-    `weights` is "" (published), "random", or a path; what it points to enters the fingerprint by
-    its hash. `precision` is that of the network; front ends are exact whatever it says. `backend`
-    runs the network; "auto" becomes the fastest one here as soon as the encoder is made.
+    `weights` is "" (published), "random", or a path; the hash of the checkpoint enters the
+    fingerprint. `precision` is that of the network; front ends always compute in float32 or finer.
+    `backend` runs the network; "auto" becomes the fastest one here when the encoder is made.
     """
 
     weights: str = field(default="", metadata=RUNTIME)
     precision: str = "fp32"
     backend: str = "torch"
-    offline: bool = field(default=False, metadata=RUNTIME)
+    offline: bool = field(default=False, metadata=ENVIRONMENT)
 
-    registered_name: ClassVar[str]
-    """Name of the encoder in the registry and of its row in `WEIGHTS`."""
     fastest_backends: ClassVar[tuple[str, ...]] = ("openvino", "onnxruntime")
-    """What "auto" takes on a CPU, the first that can: usually the fastest, not measured for all."""
+    """Backends that "auto" tries on a CPU, usually the fastest first."""
     native_rate: ClassVar[int]
+    """Sample rate of the training data, in Hz."""
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -53,6 +55,13 @@ class PretrainedNetwork(Encoder):
                 f"{self.registered_name} was trained at {self.native_rate} Hz and takes no other "
                 f"sample_rate, got {self.sample_rate}; clips are resampled to it"
             )
+
+    @property
+    def registered_name(self) -> str:
+        """Name of the class in `ENCODERS`, which is also that of its row in `WEIGHTS`."""
+        names = {row.target: name for name, row in ENCODERS.items()}
+        targets = (f"{cls.__module__}:{cls.__qualname__}" for cls in type(self).__mro__)
+        return next((names[t] for t in targets if t in names), type(self).__name__)
 
     @cached_property
     def checkpoint(self) -> Checkpoint | None:
@@ -70,7 +79,7 @@ class PretrainedNetwork(Encoder):
         return RANDOM_WARNING if self.weights == RANDOM else ""
 
     def fastest_backend(self) -> tuple[str, str]:
-        """Return what "auto" stands for, and why."""
+        """Return the backend that "auto" becomes, and why."""
         return fastest(self.fastest_backends, self.precision, self.device)
 
     @property
@@ -79,7 +88,7 @@ class PretrainedNetwork(Encoder):
         return torch.float32 if self.backend == "openvino" else PRECISIONS[self.precision]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave loaded networks behind: a copy in another process loads its own."""
+        """Leave loaded networks out: a copy in another process loads its own."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -87,7 +96,9 @@ class PretrainedNetwork(Encoder):
 
 
 _tf32_lock = Lock()
-_tf32_before: list[tuple[bool, bool]] = []  # one entry per caller inside; the first is the user's
+_tf32_before: list[
+    tuple[bool, bool]
+] = []  # one entry per caller; the first holds the user's settings
 
 
 @contextmanager
@@ -111,9 +122,9 @@ def without_tf32() -> Iterator[None]:
                 _tf32_before.pop()
 
 
-def ready(network: torch.nn.Module, encoder: PretrainedNetwork) -> Any:
-    """Put a network on the encoder's device and backend: `run(tensor, *ints)` gives a tensor."""
+def compile_for(network: torch.nn.Module, encoder: PretrainedNetwork) -> Any:
+    """Put a network on the encoder's device and backend; return `run(tensor, *ints) -> tensor`."""
     by_torch = encoder.device == "cpu" and encoder.dtype == torch.bfloat16
     if by_torch and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         log.warning("this CPU has no bf16 arithmetic: fp32 is several times faster here")
-    return runner(network.to(encoder.device).eval(), encoder)
+    return run_on_backend(network.to(encoder.device).eval(), encoder)

@@ -9,41 +9,45 @@ from __future__ import annotations
 import shutil
 import stat
 import zlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from fetch.download import DownloadError, RemoteFile, fetch, is_intact, megabytes
+from fetch.places import locked
+from fetch.reading import refusal
+from ground.files import remove_stale, whole_file, write_whole
 
 if TYPE_CHECKING:
     from zipfile import ZipFile, ZipInfo
 
 CHUNK = 1 << 20
+MOST_UNPACKED = 20
+"""Recordings take at most this many times the bytes of their archive; a zip bomb takes 1000."""
 
 
 class Wanted(NamedTuple):
-    """What a name like `dcase2020:slider+evaluation` asks for."""
+    """Machine type and parts of the data set that `dcase2020:slider+evaluation` names."""
 
     machine_type: str
     parts: tuple[str, ...]
 
 
-def _archive(doi: str, name: str, md5: str, size: int, about: str) -> RemoteFile:
-    record = doi.rpartition(".")[2]
-    return RemoteFile(
-        name=name,
-        urls=(f"doi:{doi}/{name}", f"https://zenodo.org/records/{record}/files/{name}?download=1"),
-        hash=f"md5:{md5}",
-        size=size,
-        about_size=about,
-    )
-
-
 def _part(
     doi: str, prefix: str, about: str, checksums: Mapping[str, tuple[str, int]]
 ) -> dict[str, RemoteFile]:
+    """Describe a Zenodo record of one archive per machine type, given MD5 and size of each."""
+    page = f"https://zenodo.org/records/{doi.rpartition('.')[2]}/files"
+    names = {machine_type: f"{prefix}_{machine_type}.zip" for machine_type in checksums}
     return {
-        machine_type: _archive(doi, f"{prefix}_{machine_type}.zip", md5, size, about)
+        machine_type: RemoteFile(
+            name=names[machine_type],
+            urls=(f"doi:{doi}/{names[machine_type]}", f"{page}/{names[machine_type]}?download=1"),
+            hash=f"md5:{md5}",
+            size=size,
+            about_size=about,
+        )
         for machine_type, (md5, size) in checksums.items()
     }
 
@@ -96,18 +100,20 @@ def wanted(name: str) -> Wanted:
     """Read `dcase2020:<machine type>`, with `+additional` and `+evaluation` if they are wanted.
 
     Additional training clips and (unlabelled) evaluation clips are of other machine IDs than the
-    development set, which comes always.
+    development set, which is always fetched. ValueError for other names.
     """
     data_set, _, rest = name.partition(":")
-    asked, *parts = rest.split("+")
-    types = {machine_type.lower(): machine_type for machine_type in DCASE2020["development"]}
+    machine_type, *parts = rest.split("+")
+    types = {known.lower(): known for known in DCASE2020["development"]}
     more = [part for part in DCASE2020 if part != "development"]
-    if data_set != "dcase2020" or asked.lower() not in types or not set(parts) <= set(more):
+    if data_set != "dcase2020" or machine_type.lower() not in types or not set(parts) <= set(more):
         raise ValueError(
             f"No data set {name!r}: there is dcase2020:<machine>, with <machine> one of "
             f"{', '.join(types.values())}, and +{' and +'.join(more)} after it if wanted"
         )
-    return Wanted(types[asked.lower()], ("development", *(part for part in more if part in parts)))
+    return Wanted(
+        types[machine_type.lower()], ("development", *(part for part in more if part in parts))
+    )
 
 
 def fetch_data_set(
@@ -117,10 +123,11 @@ def fetch_data_set(
     offline: bool = False,
     archives: Mapping[str, Mapping[str, RemoteFile]] = DCASE2020,
 ) -> str:
-    """Have `root/<machine type>/{train,test}/*.wav` of the named data set; return the type.
+    """Fetch `root/<machine type>/{train,test}/*.wav` of the named data set; return the type.
 
-    What is there already is not fetched again; an archive of the right hash that lies in `root`
-    is taken as it is. Archives are deleted after unpacking.
+    What is there already is not fetched again; an archive of the right hash in `root` is used.
+    Archives are deleted after unpacking. Raises ValueError for an unknown name or a bad archive,
+    DownloadError for one that cannot be fetched or does not fit on the disk.
     """
     machine_type, parts = wanted(name)
     for part in parts:
@@ -129,20 +136,20 @@ def fetch_data_set(
 
 
 def _fetch_and_unpack(file: RemoteFile, root: Path, machine_type: str, *, offline: bool) -> None:
-    from filelock import FileLock
-
+    """Fetch an archive and unpack it once; a marker says that all of it is there."""
     marker = root / ".unpacked" / file.name
     if _is_unpacked(marker, file):
         return
     archive = root / file.name
     if not is_intact(file, archive):
         fetch(file, root, offline=offline, hint="it is unpacked from there")
-    marker.parent.mkdir(exist_ok=True)
-    with FileLock(marker.with_name(f".{file.name}.lock")):
+    with locked(marker):
         if _is_unpacked(marker, file):
             return
+        for folder in ("train", "test"):
+            remove_stale(root / machine_type / folder)
         unpack(archive, root, machine_type)
-        marker.write_text(file.hash)
+        write_whole(marker, file.hash)
         archive.unlink()
 
 
@@ -154,40 +161,61 @@ def unpack(archive: Path, root: Path, machine_type: str) -> None:
     """Unpack an archive's clips to `root/<machine type>/<train|test>/`, each whole or not at all.
 
     A clip that is there already with the same content stays; another file of its name is a
-    FileExistsError. An archive with a path that leads elsewhere, or with a link, is refused
-    before anything is written.
+    FileExistsError. Before anything is written, an archive is refused (ValueError) that holds a
+    path which leads elsewhere, a link, a password-protected clip, one name twice, or far more
+    bytes than recordings of its size can have.
     """
-    from zipfile import BadZipFile, ZipFile
+    from zipfile import ZipFile
 
-    try:
-        with ZipFile(archive) as opened:
-            clips = [entry for entry in opened.infolist() if not entry.is_dir()]
-            for entry in clips:
-                _check(entry, archive)
-            clips = [entry for entry in clips if _is_clip(entry, machine_type)]
-            missing = [entry for entry in clips if not _is_there(entry, root)]
-            needed = sum(entry.file_size for entry in missing)
-            free = shutil.disk_usage(root).free
-            if needed > free:
-                raise DownloadError(
-                    f"Unpacking {archive} needs {megabytes(needed)}, {megabytes(free)} are free "
-                    f"at {root}; free some space and run again"
-                )
-            for entry in missing:
+    damaged = f"{archive} is not a whole zip archive; delete it"
+    with refusal(damaged, but=(OSError,)):
+        opened = ZipFile(archive)
+    with opened:
+        entries = [entry for entry in opened.infolist() if not entry.is_dir()]
+        clips = [entry for entry in entries if _is_clip(entry, machine_type)]
+        _check(entries, clips, archive)
+        if not clips:
+            raise ValueError(f"{archive} holds no clips of {machine_type!r}")
+        missing = [entry for entry in clips if not _is_there(entry, root)]
+        needed = sum(entry.file_size for entry in missing)
+        free = shutil.disk_usage(root).free
+        if needed > free:
+            raise DownloadError(
+                f"Unpacking {archive} needs {megabytes(needed)}, {megabytes(free)} are free "
+                f"at {root}; free some space and run again"
+            )
+        for entry in missing:
+            with refusal(damaged, but=(OSError,)):
                 _write(opened, entry, root)
-    except (BadZipFile, zlib.error, NotImplementedError) as error:
-        raise ValueError(f"{archive} is not a whole zip archive ({error}); delete it") from error
-    if not clips:
-        raise ValueError(f"{archive} holds no clips of {machine_type!r}")
 
 
-def _check(entry: ZipInfo, archive: Path) -> None:
-    path = PurePosixPath(entry.filename)
-    escapes = path.is_absolute() or ".." in path.parts or "\\" in entry.filename
-    if escapes or ":" in entry.filename or stat.S_ISLNK(entry.external_attr >> 16):
+def _check(entries: Sequence[ZipInfo], clips: Sequence[ZipInfo], archive: Path) -> None:
+    """Raise a ValueError for an archive that could do harm."""
+    for entry in entries:
+        path = PurePosixPath(entry.filename)
+        escapes = path.is_absolute() or ".." in path.parts or "\\" in entry.filename
+        if escapes or ":" in entry.filename or stat.S_ISLNK(entry.external_attr >> 16):
+            raise ValueError(
+                f"{archive} is refused: it holds {entry.filename!r}, which leads outside its own "
+                "folder or is a link; nothing was unpacked"
+            )
+    locked = next((entry for entry in clips if entry.flag_bits & 1), None)
+    if locked is not None:
         raise ValueError(
-            f"{archive} is not to be trusted: it holds {entry.filename!r}, which leads outside its "
-            "own folder or is a link; nothing was unpacked"
+            f"{archive} is refused: {locked.filename!r} is protected by a password; unpack it by "
+            "hand, or take the published archive"
+        )
+    names = Counter(PurePosixPath(entry.filename).as_posix() for entry in clips)
+    name, count = max(names.items(), key=lambda item: item[1], default=("", 0))
+    if count > 1:
+        raise ValueError(
+            f"{archive} is refused: it holds {name!r} {count} times; nothing was unpacked"
+        )
+    unpacked, packed = sum(entry.file_size for entry in clips), archive.stat().st_size
+    if unpacked > MOST_UNPACKED * packed:
+        raise ValueError(
+            f"{archive} is refused: its {megabytes(packed)} would unpack to {megabytes(unpacked)}, "
+            f"more than {MOST_UNPACKED} times as much; nothing was unpacked"
         )
 
 
@@ -226,7 +254,5 @@ def _crc(path: Path) -> int:
 def _write(opened: ZipFile, entry: ZipInfo, root: Path) -> None:
     target = root / entry.filename
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.part")
-    with opened.open(entry) as source, unfinished.open("wb") as out:  # checks the CRC at the end
-        shutil.copyfileobj(source, out, CHUNK)
-    unfinished.replace(target)
+    with whole_file(target) as temporary, opened.open(entry) as source, temporary.open("xb") as out:
+        shutil.copyfileobj(source, out, CHUNK)  # the CRC is checked at the end

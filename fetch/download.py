@@ -1,7 +1,7 @@
 """Download a file once: resumed where it stopped, verified by its hash, placed whole.
 
 A file in progress is `<name>.part` beside its target. Only bytes whose hash is right get the
-final name, by rename. Everything that can go wrong is one line that says what to do next.
+final name, by rename. Every failure is one line that says what to do next.
 """
 
 from __future__ import annotations
@@ -17,14 +17,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from fetch import progress
+from fetch.hashes import known_sha256
+from fetch.places import is_offline, locked
+from ground.files import sync
+from ground.text import one_line
 
 if TYPE_CHECKING:
     import requests
-    from rich.progress import Progress
 
-CONNECT_S = 2.0  # with the interpreter and torch to start, no network is told within 5 s
+CONNECT_S = 2.0  # together with the imports, a missing network is reported within 5 s
 READ_S = 30.0
 ATTEMPTS = 5  # of a transfer that breaks off; each continues where the last one ended
 CHUNK = 1 << 16  # at most this much is lost of a connection that breaks
@@ -53,6 +58,11 @@ class RemoteFile:
         """Address for a person: the last URL, which is never a `doi:` one."""
         return self.urls[-1]
 
+    @property
+    def size_in_words(self) -> str:
+        """Size for a person."""
+        return megabytes(self.size) if self.size else self.about_size or "size unknown"
+
 
 def is_intact(file: RemoteFile, path: Path) -> bool:
     """Say whether `path` holds exactly the bytes of `file`, as far as they are known."""
@@ -63,36 +73,39 @@ def is_intact(file: RemoteFile, path: Path) -> bool:
     if not file.hash:
         return True
     algorithm, digest = file.hash.split(":")
-    return bool(file_hash(str(path), alg=algorithm) == digest)
+    own = known_sha256(path) if algorithm == "sha256" else file_hash(str(path), alg=algorithm)
+    return bool(own == digest)
 
 
 def fetch(file: RemoteFile, folder: Path, *, offline: bool = False, hint: str = "") -> Path:
     """Return the path of `file` in `folder`, after downloading it if it is not there intact.
 
-    Processes that want the same file at once wait for the first. `hint` ends the message of a
-    file that cannot be had: another way to get on.
+    Processes that want the same file at once wait for the first. `hint` ends the message about a
+    file that cannot be downloaded: what else the user can do. Raises DownloadError.
     """
-    from filelock import FileLock
-
     target = folder / file.name
     if is_intact(file, target):
         return target
-    if offline:
+    if is_offline(offline):
         raise DownloadError(unobtainable(file, target, "offline was asked for", hint))
-    with _plain_errors(file, target, hint):
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{file.name}.lock"):
-            _download(file, target, hint)
+    with _plain_errors(file, target, hint), locked(target):
+        _download(file, target, hint)
     return target
 
 
 def unobtainable(file: RemoteFile, target: Path, why: str, hint: str = "") -> str:
     """Say in one line which file is missing, why, and where to put it by hand."""
-    size = megabytes(file.size) if file.size else file.about_size or "size unknown"
     return (
-        f"{file.name} is not on this machine and cannot be downloaded ({why}): "
-        f"get {file.page} ({size}) and put it at {target.absolute()}{'; ' if hint else ''}{hint}"
+        f"{file.name} is not on this machine and cannot be downloaded ({why}): get {file.page} "
+        f"({file.size_in_words}) and put it at {target.absolute()}{'; ' if hint else ''}{hint}"
     )
+
+
+def why_no_network(urls: Iterable[str], *, offline: bool) -> str:
+    """Say why none of the hosts can be asked, or "" where one can."""
+    if is_offline(offline):
+        return "offline was asked for"
+    return "" if reachable(urls) else "no network"
 
 
 def megabytes(size: int) -> str:
@@ -101,7 +114,7 @@ def megabytes(size: int) -> str:
 
 
 def reachable(urls: Iterable[str], seconds: float = CONNECT_S) -> bool:
-    """Say whether any of the hosts (or the proxy before it) takes a connection in time.
+    """Say whether any of the hosts (or the proxy before it) accepts a connection in `seconds`.
 
     Name lookups have no timeout of their own, so each host is tried in a thread.
     """
@@ -138,8 +151,7 @@ def _first_hop(url: str) -> tuple[str, int]:
 
 
 def _download(file: RemoteFile, target: Path, hint: str) -> None:
-    import pooch
-
+    """Bring the file to `target`; a copy of another hash is fetched once more, then refused."""
     if is_intact(file, target):  # another process has just brought it
         return
     part = target.with_name(f"{target.name}.part")
@@ -152,120 +164,117 @@ def _download(file: RemoteFile, target: Path, hint: str) -> None:
         )
     if not reachable(file.urls):
         raise DownloadError(unobtainable(file, target, "no network", hint))
-    pooch.get_logger().setLevel("WARNING")
-    store = pooch.create(
-        path=target.parent,
-        base_url="",
-        registry={target.name: file.hash},
-        urls={target.name: file.urls[0]},
-        retry_if_failed=1,  # where the hash is wrong; such a file never gets its name
+    for _ in range(2):
+        _Transfer(file, part).run()
+        if is_intact(file, part):
+            part.replace(target)
+            sync(target.parent)
+            return
+        part.unlink()
+    raise DownloadError(
+        f"{file.name} from {file.page} has another hash than {file.hash}, twice; "
+        f"nothing was kept. Try again later, or put a good copy at {target}"
     )
-    try:
-        store.fetch(target.name, downloader=_Resuming(file, part))
-    except ValueError as error:
-        raise DownloadError(
-            f"{file.name} from {file.page} has another hash than {file.hash}, twice; "
-            f"nothing was kept. Try again later, or put a good copy at {target}"
-        ) from error
 
 
-class _Resuming:
-    """Downloads for pooch by way of a part file that survives a broken connection."""
+class _Transfer:
+    """Fills a part file, which survives a broken connection, from the first URL that works."""
 
     def __init__(self, file: RemoteFile, part: Path) -> None:
         self._file = file
         self._part = part
+        self._total = file.size
 
-    def __call__(self, url: str, output_file: str, pooch: Any) -> None:
+    def run(self) -> None:
+        """Fill the part file or raise DownloadError with the failure of each URL."""
         failures = []
-        for each in self._file.urls:
+        for url in self._file.urls:
             try:
-                self._from(each)
+                self._from(url)
             except DownloadError as error:
                 failures.append(str(error))
                 continue
-            self._part.replace(output_file)
             return
         raise DownloadError("; ".join(failures))
 
     def _from(self, url: str) -> None:
+        """Transfer from one URL, in several attempts if the connection breaks."""
         import requests
 
         why: Exception | None = None
-        with requests.Session() as session, _progress(self._file) as progress:
+        shown = progress.display(self._file.name, self._file.size)
+        with requests.Session() as session, shown as advance:
             for attempt in range(ATTEMPTS):
                 before = self._size()
                 try:
-                    self._transfer(session, _resolved(url), progress)
+                    self._transfer(session, _resolved(url), advance)
                 except requests.HTTPError as error:
                     raise DownloadError(f"{url} answered {error}") from error
                 except requests.RequestException as error:
                     why = error
-                if self._is_complete():
+                if self._total > 0 and self._size() == self._total:
                     return
                 if self._size() == before and attempt:
                     break
                 time.sleep(0.1 * attempt)
         raise DownloadError(
-            f"The download of {url} broke off at {self._size():,} of "
-            f"{self._file.size or self._total:,} bytes"
+            f"The download of {url} broke off at {self._size():,} of {self._total:,} bytes"
             f"{f' ({type(why).__name__})' if why else ''}; run again to continue there"
         )
 
-    def _transfer(self, session: requests.Session, url: str, progress: Progress) -> None:
-        """Append what is missing to the part file."""
-        done = self._size()
-        if self._file.size and done > self._file.size:
+    def _transfer(self, session: requests.Session, url: str, advance: progress.Advance) -> None:
+        """Append what is missing to the part file; a part of another file is removed."""
+        done, size = self._size(), self._file.size
+        if size and done > size:
             self._part.unlink()
             done = 0
-        if self._file.size and done == self._file.size:
+        if size and done == size:
             return
         headers = {"User-Agent": "anomalous-sound-pipeline", "Accept-Encoding": "identity"}
         if done:
             headers["Range"] = f"bytes={done}-"
         timeout = (CONNECT_S, READ_S)
         with session.get(url, headers=headers, stream=True, timeout=timeout) as response:
+            given = response.headers.get("Content-Range", "")
             if response.status_code == 416:  # nothing after `done`
-                if response.headers.get("Content-Range") == f"bytes */{done}":
+                if given == f"bytes */{done}":
                     self._total = done
-                else:  # another file than we began
+                else:
                     self._part.unlink()
                 return
             response.raise_for_status()
             resumes = response.status_code == 206
-            if resumes and not response.headers.get("Content-Range", "").startswith(
-                f"bytes {done}-"
-            ):
+            if resumes and not given.startswith(f"bytes {done}-"):
                 self._part.unlink()
                 return
             done = done if resumes else 0
             length = response.headers.get("Content-Length")
             total = done + int(length) if length else 0
-            if self._file.size and total and total != self._file.size:
+            if size and total and total != size:
                 raise DownloadError(
-                    f"{url} is a file of {total:,} bytes, expected {self._file.size:,}: "
-                    "perhaps a page that stands before the network"
+                    f"{url} is a file of {total:,} bytes, expected {size:,}: "
+                    "perhaps a login page of this network"
                 )
-            self._total = self._file.size or total
-            task = progress.add_task(self._file.name, total=self._total or None, completed=done)
-            with self._part.open("ab" if resumes else "wb") as out:
-                for chunk in response.iter_content(CHUNK):
-                    out.write(chunk)
-                    progress.advance(task, len(chunk))
-                out.flush()
-                os.fsync(out.fileno())
+            self._total = size or total
+            self._append(response, done, resumes, advance)
 
-    _total = 0
+    def _append(
+        self, response: requests.Response, done: int, resumes: bool, advance: progress.Advance
+    ) -> None:
+        with self._part.open("ab" if resumes else "wb") as out:
+            for chunk in response.iter_content(CHUNK):
+                out.write(chunk)
+                done += len(chunk)
+                advance(done)
+            out.flush()
+            os.fsync(out.fileno())
 
     def _size(self) -> int:
         return self._part.stat().st_size if self._part.is_file() else 0
 
-    def _is_complete(self) -> bool:
-        total = self._file.size or self._total
-        return total > 0 and self._size() == total
-
 
 def _resolved(url: str) -> str:
+    """Look up the address of `doi:<doi>/<file>`; other URLs stay as they are."""
     if not url.startswith("doi:"):
         return url
     from pooch.downloaders import doi_to_repository
@@ -274,23 +283,12 @@ def _resolved(url: str) -> str:
     try:
         return str(doi_to_repository(doi, timeout=(CONNECT_S, READ_S)).download_url(name))
     except (ValueError, KeyError) as error:
-        raise DownloadError(f"{url} cannot be looked up ({error})") from error
-
-
-@contextmanager
-def _progress(file: RemoteFile) -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = ("{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield progress
+        raise DownloadError(f"{url} cannot be looked up ({one_line(error)})") from error
 
 
 @contextmanager
 def _plain_errors(file: RemoteFile, target: Path, hint: str) -> Iterator[None]:
-    """Turn what the system and the network say into one line about this file."""
+    """Turn errors of the system and the network into one line about this file."""
     import requests
 
     try:

@@ -1,4 +1,4 @@
-"""What publishers do not fix: recorded when first seen, and kept to ever after.
+"""What publishers do not fix is recorded when it is first seen, and compared ever after.
 
 That is hashes of files whose publisher states none, and the commit that a branch was. The record
 is `first_seen.json` in the folder of this project's weights, source -> sha256 or commit.
@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
+
+from fetch.places import locked, weights_folder
+from ground.files import write_whole
+from ground.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -29,26 +32,23 @@ def verify_first_seen(source: str, sha256: str, path: Path, record: Path | None 
 
 
 def remember(source: str, value: str, record: Path | None = None) -> str:
-    """Return what is recorded of `source`, which becomes `value` where nothing is.
+    """Return what is recorded of `source`; where nothing is, record `value` and return it.
 
     A record that cannot be written, in a read-only cache, is a warning.
     """
-    from filelock import FileLock
-
     record = record or default_record()
     seen = recorded(source, record)
     if seen:
         return seen
     try:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(record.with_name(f".{record.name}.lock")):
+        with locked(record):
             content = _read(record)
             if source not in content:
                 content[source] = value
-                _write(content, record)
+                write_whole(record, json.dumps(content, indent=1, sort_keys=True))
             return content[source]
     except (OSError, NotImplementedError) as error:  # the latter: no locks on that file system
-        log.warning("%s is not recorded as first seen: %s", source, error)
+        log.warning("%s is not recorded as first seen: %s", source, one_line(error))
         return value
 
 
@@ -59,8 +59,6 @@ def recorded(source: str, record: Path | None = None) -> str:
 
 def default_record() -> Path:
     """Return where the record is."""
-    from fetch.places import weights_folder
-
     return weights_folder("") / "first_seen.json"
 
 
@@ -69,8 +67,8 @@ def _read(record: Path) -> dict[str, str]:
         return {}
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(_damaged(record, str(error))) from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(_damaged(record, one_line(error))) from error
     if not isinstance(content, dict) or not all(isinstance(v, str) for v in content.values()):
         raise ValueError(_damaged(record, "expected an object of texts"))
     return content
@@ -80,13 +78,3 @@ def _damaged(record: Path, why: str) -> str:
     return (
         f"{record} is damaged ({why}): delete it, then what is here now is recorded as first seen"
     )
-
-
-def _write(content: dict[str, str], record: Path) -> None:
-    """Write the record whole or not at all."""
-    part = record.with_name(f"{record.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(record)

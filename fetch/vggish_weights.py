@@ -1,33 +1,33 @@
-"""VGGish's weights: TensorFlow Hub's, a SavedModel's or torchvggish's, kept as safetensors.
+"""VGGish's weights: read from a SavedModel or from torchvggish's file, kept as safetensors.
 
-TensorFlow reads a SavedModel's 18 variables once; what is written here needs torch alone. Kernels
-turn from TensorFlow's (height, width, in, out) into torch's (out, in, height, width), matrices
-from (in, out) into (out, in); the first of them still expects its input flattened as (height,
-width, channel).
+TensorFlow reads a SavedModel's 18 variables once; the safetensors written here need torch alone.
+Kernels are transposed from TensorFlow's (height, width, in, out) to torch's (out, in, height,
+width), matrices from (in, out) to (out, in). The first matrix still expects its input flattened
+as (height, width, channel).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import socket
 import tarfile
 import tempfile
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fetch.download import READ_S, DownloadError, reachable, unobtainable
+from fetch.checkpoints import hash_of_hashes
 from fetch.first_seen import verify_first_seen
-from fetch.places import is_offline, weights_folder
-from fetch.weights import Weights, check_tensors, read_tensors
+from fetch.hashes import known_sha256
+from fetch.places import locked, weights_folder
+from fetch.reading import check_tensors, read_tensors, refusal
+from ground.files import whole_file
+from ground.text import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 CONVERTED = "vggish.safetensors"
+LARGEST_MODEL = 1 << 30
 EXTRA = "pip install 'anomalous-sound-pipeline[vggish]'"
 
 CONVOLUTIONS = {
@@ -46,7 +46,7 @@ TORCHVGGISH = dict(
         strict=True,
     )
 )
-"""What that release calls each layer."""
+"""Names of the layers in that release."""
 TORCHVGGISH_WARNING = (
     "torchvggish's weights without its final ReLU, PCA and quantisation: other vectors than its own"
 )
@@ -81,18 +81,16 @@ def _torchvggish_name(name: str) -> str:
 
 
 def is_torchvggish(path: Path) -> bool:
-    """Say whether a file's tensors have torchvggish's names; what `torch.save` wrote must."""
-    from safetensors import SafetensorError, safe_open
+    """Say whether a file's tensors have torchvggish's names; a file of `torch.save` must."""
+    from safetensors import safe_open
 
     if path.suffix != ".safetensors":
         return True
-    try:
-        with safe_open(path, framework="pt") as file:
-            return _torchvggish_name("conv1.weight") in file.keys()  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is not a whole safetensors file ({error}); fetch or save it again"
-        ) from error
+    with (
+        refusal(f"{path} is not a whole safetensors file; fetch or save it again"),
+        safe_open(path, framework="pt") as file,
+    ):
+        return _torchvggish_name("conv1.weight") in file.keys()  # noqa: SIM118
 
 
 def converted(folder: Path) -> Path:
@@ -103,107 +101,36 @@ def converted(folder: Path) -> Path:
     sha256 = _variables_sha256(folder)
     target = weights_folder("vggish") / f"savedmodel-{sha256[:16]}.safetensors"
     source = f"the SavedModel with variables {sha256}"
-    with _locked(target):
+    with locked(target):
         if not target.is_file():
-            _write(read_saved_model(folder), target, source)
-    verify_first_seen(source, _sha256(target), target)
+            write(read_saved_model(folder), target, source)
+    verify_first_seen(source, known_sha256(target), target)
     return target
 
 
-def from_tensorflow_hub(weights: Weights, folder: Path, *, offline: bool, hint: str) -> Path:
-    """Return the published weights as safetensors in `folder`; fetch and convert what is missing.
-
-    A SavedModel in TensorFlow Hub's cache and an archive put into `folder` by hand come first.
-    """
-    target, archive = folder / CONVERTED, folder / weights.files[0].name
-    cached = find_in_hub_cache(weights.handles)
-    if cached is None and not archive.is_file():
-        why = ""
-        if is_offline(offline):
-            why = "offline was asked for"
-        elif not reachable(weights.handles):
-            why = "no network"
-        if why:
-            raise DownloadError(unobtainable(weights.files[0], archive, why, hint))
-    with _locked(target):
-        if not target.is_file():
-            if cached is not None:
-                variables = read_saved_model(cached)
-            elif archive.is_file():
-                variables = _read_archive(archive)
-            else:
-                variables = read_saved_model(_resolved(weights, archive, hint))
-            _write(variables, target, weights.source)
-    verify_first_seen(weights.source, _sha256(target), target)
-    return target
-
-
-def find_in_hub_cache(handles: tuple[str, ...]) -> Path | None:
-    """Return the SavedModel that another program has fetched under one of these handles."""
-    places = os.environ.get("TFHUB_CACHE_DIR") or Path(tempfile.gettempdir()) / "tfhub_modules"
-    for handle in handles:
-        name = hashlib.sha1(handle.encode(), usedforsecurity=False).hexdigest()
-        if _index(Path(places) / name).is_file():
-            return Path(places) / name
-    return None
-
-
-def _resolved(weights: Weights, archive: Path, hint: str) -> Path:
-    """Have tensorflow_hub fetch the SavedModel into its own cache."""
-    from rich.console import Console
-
-    hub = _import("tensorflow_hub", "TensorFlow Hub's VGGish")
-    tensorflow = _import("tensorflow", "TensorFlow Hub's VGGish")
-    file = weights.files[0]
-    console = Console(stderr=True)
-    reasons = []
-    for handle in weights.handles:
-        try:
-            with _stalls_end(), console.status(f"fetching {handle}, {file.about_size}"):
-                return Path(hub.resolve(handle))
-        except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as error:
-            reasons.append(f"{handle}: {' '.join(str(error).split())[:200]}")
-        except tensorflow.errors.OpError as error:
-            reasons.append(f"{handle}: {' '.join(str(error.message).split())[:200]}")
-    raise DownloadError(unobtainable(file, archive, "; ".join(reasons), hint))
-
-
-@contextmanager
-def _stalls_end() -> Iterator[None]:
-    """Give sockets that nobody gave a time limit one: tensorflow_hub sets none."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(READ_S)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def _read_archive(archive: Path) -> dict[str, Tensor]:
-    with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
-        try:
-            with tarfile.open(archive) as tar:
-                tar.extractall(folder, filter="data")
-        except (tarfile.TarError, EOFError, zlib.error) as error:
-            why = " ".join(str(error).split())
-            raise ValueError(
-                f"{archive} cannot be unpacked ({why}); fetch it again, or delete it"
-            ) from error
+def read_archive(archive: Path) -> dict[str, Tensor]:
+    """Read the SavedModel in the archive that TensorFlow Hub publishes; ValueError if it is bad."""
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=archive.parent) as folder:
+        damaged = f"{archive} cannot be unpacked; fetch it again, or delete it"
+        with refusal(damaged), tarfile.open(archive) as tar:
+            if (size := sum(member.size for member in tar)) > LARGEST_MODEL:
+                raise ValueError(f"it unpacks to {size:,} bytes, expected about 300,000,000")
+            tar.extractall(folder, filter="data")
         inside = [path.parent.parent for path in Path(folder).rglob("variables/variables.index")]
-        return read_saved_model(inside[0] if inside else Path(folder), called=archive)
+        return read_saved_model(inside[0] if inside else Path(folder), display_name=archive)
 
 
-def read_saved_model(folder: Path, called: Path | None = None) -> dict[str, Tensor]:
-    """Read the 18 variables of a SavedModel with TensorFlow and turn them into torch's tensors.
+def read_saved_model(folder: Path, display_name: Path | None = None) -> dict[str, Tensor]:
+    """Read the 18 variables of a SavedModel with TensorFlow and transpose them for torch.
 
-    `called` is what messages call the folder.
+    `display_name` names the folder in messages.
     """
     import numpy as np
     import torch
 
-    called = called or folder
-    _check_is_saved_model(folder, called)
-    tensorflow = _import("tensorflow", f"{called}, a SavedModel,")
+    name_shown = display_name or folder
+    _check_is_saved_model(folder, name_shown)
+    tensorflow = import_extra("tensorflow", f"{name_shown}, a SavedModel,")
     tensors = {}
     try:
         reader = tensorflow.train.load_checkpoint(str(_index(folder).with_suffix("")))
@@ -214,28 +141,29 @@ def read_saved_model(folder: Path, called: Path | None = None) -> dict[str, Tens
             found = tuple(shapes[key]) if key in shapes else "nothing"
             if found != theirs:
                 raise ValueError(
-                    f"{called} is not a SavedModel of VGGish: expected {name} of shape {theirs} "
-                    f"as _variables/{i}, found {found}"
+                    f"{name_shown} is not a SavedModel of VGGish: expected {name} of shape "
+                    f"{theirs} as _variables/{i}, found {found}"
                 )
             variable = np.asarray(reader.get_tensor(key), dtype=np.float32)
             order = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[variable.ndim]
             tensors[name] = torch.from_numpy(variable.transpose(order).copy())
     except (tensorflow.errors.OpError, RuntimeError, IndexError) as error:
         raise ValueError(
-            f"TensorFlow cannot read the variables of {called} ({' '.join(str(error).split())}); "
+            f"TensorFlow cannot read the variables of {name_shown} ({one_line(error)}); "
             "delete it and fetch it again"
         ) from error
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise ValueError(f"{called} holds values that are not finite, first in {name!r}")
+            raise ValueError(f"{name_shown} holds values that are not finite, first in {name!r}")
     return tensors
 
 
-def _import(module: str, what: str) -> Any:
+def import_extra(module: str, what: str) -> Any:
+    """Import a module of the extra; ValueError, which says that `what` needs it, without it."""
     import warnings
     from importlib import import_module
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else it describes the machine at length
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or it prints a description of the machine
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # tensorflow_hub imports pkg_resources
@@ -251,10 +179,15 @@ def _index(folder: Path) -> Path:
     return folder / "variables" / "variables.index"
 
 
-def _check_is_saved_model(folder: Path, called: Path) -> None:
-    if not _index(folder).is_file():
+def is_saved_model(folder: Path) -> bool:
+    """Say whether a folder has the variables of a SavedModel."""
+    return _index(folder).is_file()
+
+
+def _check_is_saved_model(folder: Path, name_shown: Path) -> None:
+    if not is_saved_model(folder):
         raise ValueError(
-            f"{called} is not a SavedModel: expected a file variables/variables.index in it; "
+            f"{name_shown} is not a SavedModel: expected a file variables/variables.index in it; "
             f"--weights for vggish takes a SavedModel folder, safetensors or torchvggish's .pth"
         )
 
@@ -262,32 +195,13 @@ def _check_is_saved_model(folder: Path, called: Path) -> None:
 def _variables_sha256(folder: Path) -> str:
     """Hash what holds the variables, as `sha256sum variables.* | sha256sum` does."""
     _check_is_saved_model(folder, folder)
-    files = sorted(_index(folder).parent.glob("variables.*"))
-    sums = "".join(f"{_sha256(file)}  {file.name}\n" for file in files)
-    return hashlib.sha256(sums.encode()).hexdigest()
+    files = _index(folder).parent.glob("variables.*")
+    return hash_of_hashes({file.name: known_sha256(file) for file in files})
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def write(tensors: Mapping[str, Tensor], target: Path, source: str) -> None:
+    """Write safetensors that name their source, whole or not at all."""
+    from safetensors.torch import save_file
 
-
-@contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    from filelock import FileLock
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{target.name}.lock")):
-        yield
-
-
-def _write(tensors: Mapping[str, Tensor], target: Path, source: str) -> None:
-    """Write safetensors whole or not at all."""
-    from safetensors.torch import save
-
-    part = target.with_name(f"{target.name}.part")
-    with part.open("wb") as file:
-        file.write(save(dict(tensors), metadata={"source": source}))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(target)
+    with whole_file(target) as temporary:
+        save_file(dict(tensors), temporary, metadata={"source": source})

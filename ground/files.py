@@ -41,13 +41,25 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     temporary = temporary_beside(path)
     try:
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
+        with naming(path, instead_of=temporary):
+            yield temporary
+            sync(temporary)
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+@contextmanager
+def naming(path: Path, *, instead_of: Path | None = None) -> Iterator[None]:
+    """Name `path` in an OSError that names no file, or that names `instead_of`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or error.filename in (instead_of, str(instead_of)):
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def temporary_beside(path: Path) -> Path:

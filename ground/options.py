@@ -42,16 +42,19 @@ def parameters_of(cls: Any) -> tuple[str, ...]:
 
 
 def _problem(annotation: Any, value: Any) -> str:
+    """Say why a value does not fit, or "" where it does; a list may stand for a tuple."""
     from pydantic import ValidationError
 
     plain = value.item() if hasattr(value, "dtype") and not getattr(value, "shape", ()) else value
-    plain = tuple(plain) if isinstance(plain, list) else plain
-    try:
-        _adapter(annotation).validate_python(plain, strict=True)
-    except ValidationError as error:
-        reasons = dict.fromkeys(each["msg"].removeprefix("Input ") for each in error.errors())
-        return " or ".join(reasons).replace(" or should be", " or")
-    return ""
+    problem = ""
+    for form in [plain, tuple(plain)] if isinstance(plain, list) else [plain]:
+        try:
+            _adapter(annotation).validate_python(form, strict=True)
+            return ""
+        except ValidationError as error:
+            reasons = dict.fromkeys(each["msg"].removeprefix("Input ") for each in error.errors())
+            problem = " or ".join(reasons).replace(" or should be", " or")
+    return problem
 
 
 @lru_cache(maxsize=256)

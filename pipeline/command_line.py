@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
@@ -14,6 +13,7 @@ import typer
 
 from detect import DETECTORS
 from embed import ENCODERS, POOLINGS
+from ground.text import one_line
 from pipeline.exits import (
     CLIPS_LEFT_OUT,
     DONE,
@@ -23,13 +23,20 @@ from pipeline.exits import (
     UsageError,
     version_here,
 )
-from pipeline.job import print_tables, whole_job
-from pipeline.names import names_of, slug
-from pipeline.parts import encoder_class
-from pipeline.run_folder import RunFolder
-from pipeline.screen import messages, relay, say
-from pipeline.settings import OUT, AnySettings, EmbedSettings, Settings, settings_of
-from pipeline.sources import embed_all, find_dataset
+from pipeline.interrupts import end_at_the_next
+from pipeline.screen import messages, say
+from pipeline.settings import (
+    OUT,
+    AnySettings,
+    CheckSettings,
+    EmbedFlags,
+    EmbedSettings,
+    LearnSettings,
+    OutputFlags,
+    Settings,
+    refuse_empty,
+    settings_of,
+)
 from pipeline.systems import SYSTEMS
 
 PROMISE = (
@@ -52,22 +59,21 @@ def with_flags(
             default=f.default if f.default is not MISSING else [],
             annotation=_option(hints[f.name]),
         )
-        for f in fields(kind)
+        for f in _flags_of(kind)
     ]
     config = option("--config", OUT, "config.toml of an earlier run; flags given here win.")
-    flags.append(
-        inspect.Parameter(
-            "config", keyword, default=None, annotation=Annotated[Path | None, config]
-        )
-    )
+    if issubclass(kind, EmbedFlags):
+        hint = Annotated[Path | None, config]
+        flags.append(inspect.Parameter("config", keyword, default=None, annotation=hint))
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
-        def parsed(context: typer.Context, config: Path | None, **values: Any) -> None:
+        def parsed(context: typer.Context, config: Path | None = None, **values: Any) -> None:
             if context.invoked_subcommand is not None:
                 return
-            fields_here = {f.name: values.pop(f.name) for f in fields(kind)}
+            fields_here = {f.name: values.pop(f.name) for f in _flags_of(kind)}
             given = {k: v for k, v in fields_here.items() if _is_given(context, k)}
+            refuse_empty(given)
             command(settings_of(kind, given, config), **values)
 
         _, *own = inspect.signature(command, eval_str=True).parameters.values()
@@ -82,6 +88,10 @@ def with_flags(
         return parsed
 
     return decorate
+
+
+def _flags_of(kind: type[OutputFlags]) -> list[Field[Any]]:
+    return [f for f in fields(kind) if f.name not in kind.not_flags]
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
@@ -102,19 +112,20 @@ def _option(hint: Any) -> Any:
 
 
 def _resumable(command: Callable[..., None]) -> Callable[..., None]:
-    """End a command that is interrupted with a word on how to go on."""
+    """End a command that is interrupted with a line on how to go on."""
 
     @wraps(command)
-    def told(*arguments: Any, **options: Any) -> None:
+    def interruptible(*arguments: Any, **options: Any) -> None:
         try:
             command(*arguments, **options)
         except KeyboardInterrupt:
+            end_at_the_next()
             messages.print(
                 "interrupted; what is finished is kept, the same command goes on from here"
             )
             raise typer.Exit(INTERRUPTED) from None
 
-    return told
+    return interruptible
 
 
 app = typer.Typer(
@@ -143,10 +154,23 @@ def run(
     ] = False,
 ) -> None:
     """Run the whole job."""
+    from pipeline.job import run_job
+    from pipeline.printing import print_job, print_registries
+
     if list_:
-        _print_registries(settings.json)
+        registries: dict[str, Mapping[str, Any]] = {
+            "encoders": ENCODERS,
+            "poolings": POOLINGS,
+            "detectors": DETECTORS,
+            "systems": SYSTEMS,
+        }
+        print_registries(registries, as_json=settings.json)
         return
-    raise typer.Exit(whole_job(settings))
+    job = run_job(settings)
+    print_job(job, settings)
+    if not settings.quiet:
+        messages.print(f"written to {job.folder}")
+    raise typer.Exit(FAILED if job.failed else CLIPS_LEFT_OUT if job.left_out else DONE)
 
 
 @app.command("embed")
@@ -154,19 +178,48 @@ def run(
 @_resumable
 def embed_command(settings: EmbedSettings) -> None:
     """Fill the cache only: embed the clips of --data, and stop there."""
-    relay("embed", quiet=settings.quiet)
-    relay("fetch", quiet=settings.quiet)
-    pairs = [
-        (encoder, pooling or encoder_class(encoder).default_pooling)
-        for encoder in names_of(settings.encoder, ENCODERS, "encoder")
-        for pooling in names_of(settings.pooling, POOLINGS, "pooling") or [""]
-    ]
-    with RunFolder.new(f"embed-{slug(settings.encoder)}", settings) as folder:
-        sources, unusable = embed_all(settings, find_dataset(settings), pairs, folder)
-        for source in sources.values():
-            messages.print(f"{len(source.keys)} vectors in {source.path}")
-        failed = FAILED if unusable else DONE
-        raise typer.Exit(failed or (CLIPS_LEFT_OUT if folder.left_out else DONE))
+    from pipeline.embedding_only import embed_only
+
+    done = embed_only(settings)
+    for source in done.sources:
+        messages.print(f"{len(source.keys)} vectors in {source.path}")
+    raise typer.Exit(FAILED if done.failed else CLIPS_LEFT_OUT if done.left_out else DONE)
+
+
+@app.command("learn")
+@with_flags(LearnSettings)
+@_resumable
+def learn_command(
+    settings: LearnSettings,
+    recordings: Annotated[
+        str,
+        typer.Argument(help="A folder per machine with normal recordings, or any other layout."),
+    ],
+) -> None:
+    """Learn how machines sound from normal recordings alone; then `check` judges new ones."""
+    from pipeline.learning import learn_model
+    from pipeline.printing import print_learned
+    from pipeline.recalibrating import recalibrate_model
+
+    settings = replace(settings, data=recordings)
+    learned = recalibrate_model(settings) if settings.recalibrate else learn_model(settings)
+    print_learned(learned, settings)
+    raise typer.Exit(FAILED if learned.failed else CLIPS_LEFT_OUT if learned.left_out else DONE)
+
+
+@app.command("check")
+@with_flags(CheckSettings)
+@_resumable
+def check_command(
+    settings: CheckSettings,
+    recordings: Annotated[
+        str, typer.Argument(help="A recording, a folder, a manifest, or - for standard input.")
+    ],
+) -> None:
+    """Judge new recordings by a model: normal, suspicious or anomalous, and why."""
+    from pipeline.verdicts import check_and_print
+
+    raise typer.Exit(check_and_print(recordings, settings))
 
 
 @app.command("evaluate")
@@ -175,8 +228,11 @@ def evaluate_command(
     json: Annotated[bool, option("--json", OUT, "Print results as JSON.")] = False,
 ) -> None:
     """Compute AUC and pAUC of the official DCASE score files of any system."""
-    from report.score_files import evaluate_score_files
+    from pipeline.printing import print_tables
+    from report.evaluation import evaluate_score_files
 
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder")
     rows, year = evaluate_score_files(folder)
     print_tables(rows, str(folder), year=year, as_json=json)
 
@@ -188,32 +244,11 @@ def main() -> int:
     except typer.TyperException as error:
         return _failed(error.format_message(), error.exit_code)
     except UsageError as error:
-        return _failed(str(error), USAGE)
-    except (OSError, ValueError) as error:
-        return _failed(str(error), FAILED)
+        return _failed(one_line(error), USAGE)
+    except (OSError, ValueError, MemoryError, RecursionError) as error:
+        return _failed(one_line(error), FAILED)
 
 
 def _failed(message: str, code: int) -> int:
     say("error", " ".join(message.split()), "red")
     return code
-
-
-def _print_registries(as_json: bool) -> None:
-    """Print every name that a flag takes, with a line on each."""
-    registries: dict[str, Mapping[str, Any]] = {
-        "encoders": ENCODERS,
-        "poolings": POOLINGS,
-        "detectors": DETECTORS,
-        "systems": SYSTEMS,
-    }
-    if as_json:
-        entries = {
-            kind: [{"name": name, "about": row.about} for name, row in registry.items()]
-            for kind, registry in registries.items()
-        }
-        print(json.dumps(entries, indent=2))  # noqa: T201
-        return
-    for kind, registry in registries.items():
-        print(kind)  # noqa: T201
-        for name, row in registry.items():
-            print(f"  {name:<20} {row.about}")  # noqa: T201

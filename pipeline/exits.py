@@ -13,8 +13,8 @@ def version_here() -> str:
         return "unknown"
 
 
-DONE, FAILED, USAGE, CLIPS_LEFT_OUT, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, USAGE, CLIPS_LEFT_OUT, ANOMALOUS, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 class UsageError(ValueError):
-    """A command line that cannot be meant: exit code 2."""
+    """A mistake in what was asked for, such as an unknown name: exit code 2."""

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from embed import POOLINGS
 from pipeline.exits import UsageError
-from pipeline.names import slug
+from pipeline.names import Choice
 from pipeline.parts import pooling_of
 from pipeline.screen import messages
 from pipeline.settings import Settings
-from pipeline.sources import Source, find_dataset
+from pipeline.sources import Pair, Source, find_dataset
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cache.foreign import Report
     from cache.store import EmbeddingStore
     from embed.pooling import Pooling
-    from embed.recordings.clips import DataSet
+    from embed.recordings.dataset import DataSet
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,25 @@ class Import:
         return "sequences" if self.report.frames else "vectors"
 
     def offers(self, pooling: str) -> bool:
-        """Say whether these vectors or frames can be had with that pooling."""
+        """Tell whether these vectors or frames can be had with a pooling of that name."""
+        return not self._why_not_source(POOLINGS[pooling].resolve())
+
+    def why_not(self, pooling: Pooling) -> str:
+        """Say why these vectors or frames cannot be had with `pooling`, or "" where they can."""
+        return self._why_not_source(type(pooling)) or pooling.why_not(self.report.row_shape[-1])
+
+    def _why_not_source(self, pooling: type[Pooling]) -> str:
         if self.gives == "vectors":
-            return pooling == "clip"
-        return POOLINGS[pooling].resolve().source == "frames"  # type: ignore[no-any-return]
+            alike = pooling.name == "clip"
+            return "" if alike else f"{self.name} holds one vector per clip; --pooling needs frames"
+        alike = pooling.source == "frames"
+        return "" if alike else f"{self.name} holds frames; there is no {pooling.source!r} output"
 
     def read(
         self, names: Mapping[str, str], pooling: Pooling | None, keys: Sequence[str]
     ) -> np.ndarray:
-        """Read the rows of clips, frames pooled over each clip's own length."""
+        """Read the rows of clips, `(n_clips, ...)`, frames pooled over each clip's own length."""
         import numpy as np
-        import torch
 
         rows = self.store.read([names[key] for key in keys])
         if pooling is None or pooling.name == "frames":
@@ -57,7 +65,7 @@ class Import:
         pooled: dict[int, np.ndarray] = {}
         for length in np.unique(lengths):
             of_length = np.flatnonzero(lengths == length)
-            vectors = pooling(torch.from_numpy(rows[of_length, :length])).numpy()
+            vectors = pooling(rows[of_length, :length])
             pooled.update(zip(of_length.tolist(), vectors, strict=True))
         return np.stack([pooled[i] for i in range(len(keys))])
 
@@ -65,7 +73,7 @@ class Import:
 def import_embeddings(settings: Settings) -> Import:
     """Keep the embeddings of another tool in the cache, and say what was recognised."""
     from cache.foreign import import_to_store
-    from cache.foreign_reader import Choices
+    from cache.foreign_layouts import Choices
 
     path = Path(settings.embeddings)
     if not path.exists():
@@ -84,7 +92,7 @@ def import_embeddings(settings: Settings) -> Import:
     if not settings.quiet:
         messages.print(f"{path.name}: {report.recognised}; {report.rows} rows", end="")
         messages.print(f", left out {report.left_out}" if report.left_out else "")
-    return Import(slug(path.stem), store, report)
+    return Import(path.stem, store, report)
 
 
 def imported_clips(settings: Settings, imported: Import) -> tuple[DataSet, dict[str, str]]:
@@ -93,7 +101,8 @@ def imported_clips(settings: Settings, imported: Import) -> tuple[DataSet, dict[
     Returns the data set, its clips without a row among the skipped, and the name of each clip.
     """
     from cache.matching import match
-    from embed.recordings.clips import Skipped, clips_of_names
+    from embed.recordings.clips import clips_of_names
+    from embed.recordings.dataset import Skipped
 
     names = imported.store.keys()
     if not settings.data:
@@ -116,16 +125,17 @@ def imported_clips(settings: Settings, imported: Import) -> tuple[DataSet, dict[
 
 
 def imported_sources(
-    settings: Settings,
-    imported: Import,
-    names: Mapping[str, str],
-    poolings: Iterable[str],
-) -> dict[tuple[str, str], Source]:
-    """Offer imported vectors as they are, or imported frames by every pooling asked for."""
+    imported: Import, names: Mapping[str, str], poolings: Iterable[Choice]
+) -> dict[Pair, Source]:
+    """Offer imported vectors as they are, or imported frames with every pooling of a run."""
     sources = {}
-    for name in poolings:
-        pooling = pooling_of(settings, name) if imported.report.frames else None
-        read = partial(imported.read, names, pooling)
-        keys = frozenset(names)
-        sources[imported.name, name] = Source(imported.name, name, imported.store.path, read, keys)
+    for choice in dict.fromkeys(poolings):
+        pooling = pooling_of(choice) if imported.report.frames else None
+        sources[Choice(imported.name), choice] = Source(
+            encoder=imported.name,
+            pooling=choice.name,
+            path=imported.store.path,
+            read=partial(imported.read, names, pooling),
+            keys=frozenset(names),
+        )
     return sources

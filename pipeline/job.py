@@ -1,123 +1,147 @@
-"""The whole job: find clips, embed, judge, report."""
+"""The whole job: find clips, embed them, fit and score, compare with the labels, report."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.exits import CLIPS_LEFT_OUT, DONE, FAILED
-from pipeline.imported import import_embeddings, imported_clips, imported_sources
-from pipeline.judging import clip_table, judge
+from pipeline.clips import clip_table
+from pipeline.concluding import conclude
+from pipeline.grid import grid_folder, read_outcome, write_leaderboard
+from pipeline.imported import Import, import_embeddings, imported_clips, imported_sources
+from pipeline.judging import Unusable, judge
 from pipeline.outcome import Outcome
 from pipeline.parts import weights_for_detectors
-from pipeline.plan import combinations_of, unused_flags
-from pipeline.run_folder import RunFolder, write_leaderboard
-from pipeline.screen import messages, relay, results_screen, say
-from pipeline.settings import Settings
-from pipeline.sources import embed_all, find_dataset
+from pipeline.plan import Combination, combinations_of, unused_flags
+from pipeline.run_folder import RunFolder
+from pipeline.screen import relay_rooms, say
+from pipeline.settings import Settings, given_from_python, settings_of
+from pipeline.sources import Pair, Source, embed_all, find_dataset
 
 if TYPE_CHECKING:
-    from detect.results import Result
-    from embed.recordings.clips import DataSet
+    from embed.recordings.dataset import DataSet
 
 
-def whole_job(settings: Settings) -> int:
-    """Embed, judge, report; return the exit code."""
-    relay("embed", quiet=settings.quiet)
-    relay("fetch", quiet=settings.quiet)
+@dataclass(frozen=True)
+class Job:
+    """What a job found: an outcome per combination, and where everything is written."""
+
+    data: str
+    year: int
+    outcomes: Sequence[Outcome]
+    refused: Sequence[Outcome]
+    """Combinations whose parts do not go together."""
+    entries: Sequence[Mapping[str, Any]]
+    """The leaderboard, one entry per combination."""
+    folder: Path
+    left_out: Sequence[tuple[str, str]] = ()
+    """Clips that could not be used, each with the reason."""
+    without_training: Sequence[str] = ()
+    """Machines that nothing could be fitted to, each with the reason."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a machine or a combination lacks its results."""
+        return bool(self.without_training) or any(outcome.reason for outcome in self.outcomes)
+
+
+def run(config: str | Path | None = None, **flags: Any) -> Job:
+    """Run the whole job; `flags` are those of the command line, by name.
+
+    Several names may be lists: `run(data="demo", encoder=["logmel", "mfcc"], quiet=True)`.
+    Raises ValueError and OSError with one-line messages, as the command line prints them.
+    """
+    given = given_from_python(**flags)
+    return run_job(settings_of(Settings, given, Path(config) if config else None))
+
+
+def run_job(settings: Settings) -> Job:
+    """Embed, fit, score, report."""
+    relay_rooms(quiet=settings.quiet)
     imported = import_embeddings(settings) if settings.embeddings else None
-    combinations, reasons = combinations_of(settings, imported)
-    refused = [Outcome(combination, reason=reason) for combination, reason in reasons]
-    unused = unused_flags(settings, [*combinations, *(each.combination for each in refused)])
-    for reason in () if settings.quiet else unused:
-        say("unused", reason, "yellow")
-    if imported:
-        dataset, names = imported_clips(settings, imported)
-    else:
-        dataset = find_dataset(settings)
-    table, untrained = clip_table(dataset)
+    combinations, refused = _plan(settings, imported)
+    members = [member for combination in combinations for member in combination.members]
+
+    dataset, names = _clips(settings, imported)
+    table, without_training = clip_table(dataset)
+    weights, without_weights = weights_for_detectors(settings, [m.detector for m in members])
+
     is_grid = len(combinations) + len(refused) > 1
-    weights, unusable = weights_for_detectors(settings, {c.detector for c in combinations})
-    with (
-        RunFolder.of_grid(settings, dataset)
-        if is_grid
-        else RunFolder.new(combinations[0].name, settings)
-    ) as folder:
-        for outcome in refused:
-            say("skipped", f"{outcome.combination.name}: {outcome.reason}", "yellow")
+    if is_grid:
+        origin = imported.store.header.source if imported else ""
+        folder = grid_folder(settings, dataset, members, weights, origin)
+    else:
+        folder = RunFolder.new(combinations[0].name, settings)
+    with folder:
         for skipped in dataset.skipped:
             folder.leave_out(skipped.key, skipped.reason)
-        if imported:
-            poolings = {c.pooling for c in combinations}
-            sources = imported_sources(settings, imported, names, poolings)
-        else:
-            pairs = [(c.encoder, c.pooling) for c in combinations if c.detector not in unusable]
-            sources, without = embed_all(settings, dataset, pairs, folder)
-            unusable |= without
-        outcomes = judge(settings, dataset, table, sources, combinations, weights, unusable, folder)
-        entries = [outcome.entry for outcome in [*outcomes, *refused]]
+        pairs = [member.source for member in members if member.detector.name not in without_weights]
+        sources, without_vectors = _vectors(settings, dataset, imported, names, pairs, folder)
+        unusable: Unusable = {**without_weights, **without_vectors}
+
+        outcomes = _finished(combinations, folder) if folder.is_resumed else {}
+        wanted = [c for c in combinations if c.name not in outcomes]
+        for combination, fits in judge(settings, table, sources, wanted, weights, unusable, folder):
+            own = folder.inside(combination.name, combination.settings) if is_grid else folder
+            outcomes[combination.name] = conclude(
+                combination, fits, unusable, dataset, table, own, folder.left_out
+            )
+
+        ordered = [outcomes[combination.name] for combination in combinations]
         if is_grid:
-            made = [outcome.combination.name for outcome in [*outcomes, *refused]]
-            write_leaderboard(folder.path, dataset.name, made, entries)
-        _print_outcomes(settings, dataset, outcomes, entries)
-        for reason in untrained:
-            say("no result", reason, "red")
-        for warning in dict.fromkeys(each.warning for each in outcomes if each.warning):
-            say("warning", warning, "bold red")
-        if not settings.quiet:
-            messages.print(f"written to {folder.path}")
-        if untrained or any(outcome.reason for outcome in outcomes):
-            return FAILED
-        return CLIPS_LEFT_OUT if folder.left_out else DONE
+            write_leaderboard(folder.make(), dataset.name, [*ordered, *refused])
+        return Job(
+            data=dataset.name,
+            year=dataset.year,
+            outcomes=ordered,
+            refused=refused,
+            entries=[outcome.entry for outcome in [*ordered, *refused]],
+            folder=folder.path,
+            left_out=folder.left_out,
+            without_training=without_training,
+        )
 
 
-def _print_outcomes(
+def _plan(settings: Settings, imported: Import | None) -> tuple[list[Combination], list[Outcome]]:
+    """List what is to be run, and what cannot be; say the latter, and which flags are unused."""
+    combinations, reasons = combinations_of(settings, imported)
+    refused = [Outcome(combination, reason=reason) for combination, reason in reasons]
+    for outcome in refused:
+        say("skipped", f"{outcome.combination.name}: {outcome.reason}", "yellow")
+    if not settings.quiet:
+        for reason in unused_flags(settings, [*combinations, *(r.combination for r in refused)]):
+            say("unused", reason, "yellow")
+    return combinations, refused
+
+
+def _clips(settings: Settings, imported: Import | None) -> tuple[DataSet, Mapping[str, str]]:
+    """Find the clips, and the name of each in the embeddings of another tool."""
+    return imported_clips(settings, imported) if imported else (find_dataset(settings), {})
+
+
+def _vectors(
     settings: Settings,
     dataset: DataSet,
-    outcomes: Sequence[Outcome],
-    entries: Sequence[Mapping[str, Any]],
-) -> None:
-    """Print the leaderboard of a grid, or one table per machine type."""
-    from report import tables as report
-
-    if settings.json:
-        runs = [
-            {
-                "run": outcome.combination.name,
-                "results": [asdict(row) for row in outcome.results],
-                "error": outcome.reason,
-                "warning": outcome.warning,
-            }
-            for outcome in outcomes
-        ]
-        print(json.dumps({"data": str(dataset.root), "runs": runs}))  # noqa: T201
-    elif len(entries) > 1:
-        if settings.seeds > 1:
-            entries = report.over_seeds(entries)
-        if not settings.sweep:  # leaderboard.csv has the rates of decisions all the same
-            entries = [{k: v for k, v in entry.items() if "_at_" not in k} for entry in entries]
-        title = f"{dataset.name}, in an oracle's order: by the AUC of its test clips"
-        results_screen().print(report.leaderboard_table(entries, title=title))
-    else:
-        name, warning = outcomes[0].combination.name, outcomes[0].warning
-        title = f"{name} ({warning})" if warning else name
-        print_tables(outcomes[0].results, title, year=dataset.year)
-        if outcomes[0].reason:
-            say("error", outcomes[0].reason, "red")
+    imported: Import | None,
+    names: Mapping[str, str],
+    pairs: Sequence[Pair],
+    folder: RunFolder,
+) -> tuple[dict[Pair, Source], dict[Pair, str]]:
+    """Return the vectors of every encoder and pooling, and why a pair has none."""
+    theirs = [pair for pair in pairs if imported and pair[0].name == imported.name]
+    ours = [pair for pair in pairs if pair not in theirs]
+    sources: dict[Pair, Source] = {}
+    unusable: dict[Pair, str] = {}
+    if ours:
+        sources, unusable = embed_all(settings, dataset, ours, folder)
+    if imported and theirs:
+        sources |= imported_sources(imported, names, [pooling for _, pooling in theirs])
+    return sources, unusable
 
 
-def print_tables(
-    rows: Sequence[Result], name: str, *, year: int = 2020, as_json: bool = False
-) -> None:
-    """Print one table per machine type."""
-    from report.tables import results_table
-
-    if as_json:
-        print(json.dumps([asdict(row) for row in rows]))  # noqa: T201
-        return
-    for machine_type in dict.fromkeys(row.machine_type for row in rows):
-        of_type = [row for row in rows if row.machine_type == machine_type]
-        table = results_table(of_type, title=f"{machine_type}, {name}", year=year)
-        results_screen().print(table)
+def _finished(combinations: Sequence[Combination], folder: RunFolder) -> dict[str, Outcome]:
+    """Read the outcomes that an interrupted grid had finished, by name."""
+    read = {c.name: read_outcome(c, folder.path / c.name) for c in combinations}
+    return {name: outcome for name, outcome in read.items() if outcome is not None}

@@ -1,292 +1,216 @@
-"""Fit and score every combination on every machine, in parallel, failures isolated."""
+"""Fit every member on every machine and rate the test clips, in parallel, failures isolated."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from detect import DETECTORS, trains_on_device
-from pipeline.exits import version_here
-from pipeline.names import set_options, slug
-from pipeline.outcome import Outcome
+from detect import facts_of
+from ground.text import one_line
+from pipeline.clips import only, trained, without
+from pipeline.interrupts import ignore_interrupts
+from pipeline.journal import Journal
 from pipeline.parts import devices_of
-from pipeline.plan import Combination
-from pipeline.run_folder import RunFolder, read_outcome
-from pipeline.screen import messages, progress
+from pipeline.plan import Combination, Member
+from pipeline.remarks import remark_copies, remark_outliers
+from pipeline.screen import progress
 from pipeline.settings import Settings
-from pipeline.sources import Source
+from pipeline.sources import Pair, Source
 
 if TYPE_CHECKING:
-    from detect.fitting import ClipTable, DetectorChoice, FitPer, FitUnit, Scores
-    from detect.training_clips import UnlikeClip
-    from embed.recordings.clips import DataSet
-
-
-def conclude(
-    settings: Settings,
-    dataset: DataSet,
-    work: Work,
-    fitted: Sequence[Scores | str],
-    folder: RunFolder,
-    unlike: Sequence[UnlikeClip],
-    left_out: Sequence[tuple[str, str]],
-) -> Outcome:
-    """Compare a combination's scores with the labels and write its files.
-
-    Files that cannot be made are its reason, beside the figures, so that the others go on.
-    """
-    from detect.decisions import decisions
-    from detect.detector import last_step
-    from detect.results import results
-
-    combination, table = work.combination, work.table
-    reasons = [*work.untrained, *(each for each in fitted if isinstance(each, str))]
-    scores = [each for each in fitted if not isinstance(each, str)]
-    with suppress(OSError):
-        for reason in reasons:
-            folder.log("failed", reason=reason)
-    if not scores:
-        return Outcome(combination, reason="; ".join(reasons) or "no test clip is left to judge")
-    outcome = Outcome(combination)
-    try:
-        fit_per = fit_per_of(settings, combination.detector)
-        rows = results(table, scores, fit_per, dataset.year, seed=settings.seed)
-        rated_by = (getattr(last_step(each.detector), "warning", "") for each in scores)
-        outcome = Outcome(
-            combination,
-            rows,
-            "; ".join(reasons),
-            decisions(table, scores),
-            "; ".join(dict.fromkeys(filter(None, [work.source.warning, *rated_by]))),
-        )
-        errors = [*left_out, *(("fit", reason) for reason in reasons)]
-        _write(dataset, work, scores, outcome, folder, unlike, errors)
-    except Exception as error:  # whatever it is, hours of other fits are worth more
-        why = " ".join(str(error).split()) or type(error).__name__
-        reasons.append(f"the results of {combination.name} are not complete: {why}")
-        with suppress(OSError):
-            folder.log("failed", reason=reasons[-1])
-        return replace(outcome, reason="; ".join(reasons))
-    return outcome
-
-
-def _write(
-    dataset: DataSet,
-    work: Work,
-    scores: Sequence[Scores],
-    outcome: Outcome,
-    folder: RunFolder,
-    unlike: Sequence[UnlikeClip],
-    errors: Sequence[tuple[str, str]],
-) -> None:
-    """Write the files of a combination; results.json comes last, and says that all are there."""
-    from detect.saving import save_detector
-    from report import figures, page
-    from report import tables as report
-
-    table, rows = work.table, outcome.results
-    for each in scores:
-        folder.log("fitted", unit=each.unit.name, seconds=each.seconds, warnings=each.warnings)
-        for epoch in each.history:
-            folder.log("epoch", unit=each.unit.name, **asdict(epoch))
-    path = folder.make()
-    report.write_scores(path, table, scores, dataset.year)
-    report.write_ranking(path, table, scores)
-    for each in scores:
-        if each.detector is not None:
-            name = slug(each.unit.name.replace(" ", "_"))
-            save_detector(each.detector, path / "detectors" / name)
-    if not folder.is_part:  # the page has the same figures, and a grid would draw for minutes
-        machines = figures.machine_scores(table, scores, rows)
-        figures.draw_scores(path / "scores.png", machines)
-        figures.draw_roc(path / "roc.png", machines)
-    told = page.Run(
-        title=f"{dataset.name}: {outcome.combination.name}",
-        table=table,
-        scores=scores,
-        results=rows,
-        settings=folder.flags,
-        facts={
-            "version": version_here(),
-            "date": time.strftime("%Y-%m-%d %H:%M"),
-            "vectors": work.source.path,
-        },
-        unlike=unlike,
-        warnings=list(filter(None, [outcome.warning])),
-        errors=errors,
-        data_root=dataset.root,
-    )
-    page.write_report(path, told)
-    more = {
-        "decisions": outcome.decisions,
-        "failed": outcome.reason,
-        "warning": outcome.warning,
-    }
-    report.write_results(path, rows, year=dataset.year, more=more)
-
+    from detect.fitting import ClipTable, DetectorChoice, FitUnit, Scores
+    from detect.out_of_fold import OutOfFold
+    from detect.training_clips import TrainingOutlier
 
 SECONDS_ALONE = 3.0
-
-
-STACKED_AT_ONCE = 16
-
+"""Fits run in this process for so long before others are started, which takes seconds itself."""
 
 T = TypeVar("T")
 
 
-def clip_table(dataset: DataSet) -> tuple[ClipTable, list[str]]:
-    """Turn clips into columns, without the machines that nothing can be fitted to."""
-    from detect.fitting import ClipTable
+@dataclass(frozen=True)
+class Fitted:
+    """One unit fitted and rated by one member, or the reason why it is not."""
 
-    columns = ("key", "machine_type", "machine_id", "split", "label", "domain", "group")
-    every = ClipTable(**{name: tuple(getattr(c, name) for c in dataset.clips) for name in columns})
-    table, untrained = _trained(every)
-    if "test" not in table.split:
-        why = [*untrained, *(f"{s.key!r} is left out: {s.reason}" for s in dataset.skipped)]
-        first = f"; {why[0]}" if why else ""
-        raise ValueError(f"{dataset.root} has no test clip to judge{first}")
-    return table, untrained
-
-
-def _trained(table: ClipTable) -> tuple[ClipTable, list[str]]:
-    """Leave out the machines that nothing can be fitted to, and say so of each."""
-    rows = list(zip(table.machine_type, table.machine_id, table.split, table.label, strict=True))
-    trained = {row[:2] for row in rows if row[2:] == ("train", "normal")}
-    untrained = sorted({row[:2] for row in rows if row[2] == "test"} - trained)
-    keys = frozenset(
-        key for key, row in zip(table.key, rows, strict=True) if row[:2] not in untrained
-    )
-    reason = "it has test clips but no normal training clips; add some, or leave it out with --ids"
-    return _only(table, keys), [f"{' '.join(machine)}: {reason}" for machine in untrained]
+    unit: FitUnit
+    scores: Scores | None = None
+    calibration: OutOfFold | str = ""
+    """Scores of the training clips by models that have not seen them, or why there are none."""
+    reason: str = ""
+    """Why there are no scores."""
+    damaged: tuple[str, ...] = ()
+    """Clips that were left out, since their rows in the cache are damaged."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """One combination to be fitted: its vectors, its clips and what shares a model."""
+class MemberFits:
+    """A member fitted on every machine."""
 
-    combination: Combination
+    member: Member
     source: Source
     table: ClipTable
-    units: Sequence[FitUnit]
-    untrained: Sequence[str]
-    """Machines that lost all their training clips, each with the reason."""
+    """The clips that have a vector, of machines that have training clips."""
+    fitted: Sequence[Fitted]
+    without_training: Sequence[str] = ()
+    """Machines that lost all of their training clips, each with the reason."""
+    outliers: Sequence[TrainingOutlier] = ()
+
+
+Judged = Sequence[MemberFits] | str
+"""The fits of a combination's members that can be had, or the reason why there are none."""
+
+Unusable = Mapping[Any, str]
+"""Why vectors (by their `Pair`) or a detector (by its name) cannot be had."""
 
 
 def judge(
     settings: Settings,
-    dataset: DataSet,
     table: ClipTable,
-    sources: Mapping[tuple[str, str], Source],
+    sources: Mapping[Pair, Source],
     combinations: Sequence[Combination],
     weights: Mapping[str, str],
-    unusable: Mapping[str, str],
-    folder: RunFolder,
-) -> list[Outcome]:
-    """Fit and score every combination on every machine.
+    unusable: Unusable,
+    journal: Journal,
+    *,
+    tested_only: bool = True,
+) -> Iterator[tuple[Combination, Judged]]:
+    """Fit and rate all members of all combinations; give each combination once it is done.
 
-    `weights` are those of the detectors that hold a network, `unusable` says why a detector or an
-    encoder cannot be had.
+    A member that several combinations share is fitted once. `weights` are the paths of the
+    networks that detectors hold; `unusable` has the reason for a source or a detector that cannot
+    be had, whose members are left out of their combinations. Clips whose rows in the cache are
+    damaged are left out and noted. Machines without test clips are left out if `tested_only`.
     """
+    usable = [
+        (c, [member for member in c.members if not why_unusable(member, unusable)])
+        for c in combinations
+    ]
+    works: dict[tuple[Any, ...], _Work] = {}
+    for combination, members in usable:
+        for member in members:
+            key = _key(combination, member)
+            if key not in works:
+                works[key] = _work(
+                    settings, table, sources, combination, member, weights, tested_only
+                )
+    remark_copies(table, sources.values(), journal, quiet=settings.quiet)
+    outliers = _outliers(works.values(), journal, quiet=settings.quiet)
+    uses = Counter(_key(combination, member) for combination, own in usable for member in own)
+    results = _run(list(works.values()), settings)
+    done: dict[tuple[Any, ...], MemberFits] = {}
+    waiting = iter(works)
+    for combination, members in usable:
+        keys = [_key(combination, member) for member in members]
+        while not all(key in done for key in keys):
+            key = next(waiting)
+            done[key] = replace(next(results), outliers=outliers[works[key].member.source])
+            _note_damaged(done[key], journal)
+        reasons = (why_unusable(member, unusable) for member in combination.members)
+        yield combination, [done[key] for key in keys] or "; ".join(dict.fromkeys(reasons))
+        uses.subtract(keys)
+        for key in keys:
+            if not uses[key]:
+                del done[key]
+
+
+def _outliers(
+    works: Iterable[_Work], journal: Journal, *, quiet: bool
+) -> dict[Pair, list[TrainingOutlier]]:
+    """List the training clips that are unlike the rest, once for each source."""
+    first_of = {work.member.source: work for work in reversed(list(works))}
+    return {
+        pair: remark_outliers(work.units, work.source, journal, quiet=quiet)
+        for pair, work in first_of.items()
+    }
+
+
+def why_unusable(member: Member, unusable: Unusable) -> str:
+    """Return the reason why a member's vectors or its detector cannot be had, or ""."""
+    return unusable.get(member.detector.name) or unusable.get(member.source) or ""
+
+
+def _note_damaged(fits: MemberFits, journal: Journal) -> None:
+    for fitted in fits.fitted:
+        for key in fitted.damaged:
+            journal.leave_out(
+                key,
+                f"it has a damaged row in the cache; "
+                f"`python -m cache verify {fits.source.path} --repair` removes damaged rows, and "
+                "the next run computes them again",
+            )
+
+
+def _key(combination: Combination, member: Member) -> tuple[Any, ...]:
+    """Name a fit: the same member, scope and seed are fitted once."""
+    settings = combination.settings
+    return member, combination.fit_per, settings.seed, settings.scaler
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A member to be fitted, and how."""
+
+    member: Member
+    source: Source
+    table: ClipTable
+    units: Sequence[FitUnit]
+    choice: DetectorChoice
+    seed: int
+    holds_out: bool
+    """Whether out-of-fold scores are computed."""
+    without_training: Sequence[str]
+
+
+def _work(
+    settings: Settings,
+    table: ClipTable,
+    sources: Mapping[Pair, Source],
+    combination: Combination,
+    member: Member,
+    weights: Mapping[str, str],
+    tested_only: bool,
+) -> _Work:
+    """Prepare a member: its vectors, its machines, and its detector with all options."""
     from detect.fitting import DetectorChoice, units
 
-    is_grid = bool(folder.identity)
-    outcomes: dict[Combination, Outcome] = {}
-    work: list[Work] = []
-    for combination in combinations:
-        finished = folder.path / combination.name / "results.json"
-        if reason := unusable.get(combination.detector) or unusable.get(combination.encoder):
-            outcomes[combination] = Outcome(combination, reason=reason)
-        elif is_grid and finished.exists():
-            outcomes[combination] = read_outcome(combination, finished)
-        else:
-            source = sources[combination.encoder, combination.pooling]
-            own, untrained = _trained(_only(table, source.keys))
-            many = units(own, fit_per_of(settings, combination.detector))
-            work.append(Work(combination, source, own, many, untrained))
-    unlike = _unlike_the_rest(settings, work, folder)
-    trains = any(trains_on_device(each.combination.detector) for each in work)
-    device = devices_of(settings)[0] if trains else ""
+    source, name = sources[member.source], member.detector.name
+    own, without_training = trained(only(table, source.keys))
+    network = {"weights": weights[name]} if name in weights else {}
+    device = devices_of(settings)[0] if facts_of(name).trains_network else ""
+    return _Work(
+        member=member,
+        source=source,
+        table=own,
+        units=units(own, combination.fit_per, tested_only=tested_only),  # type: ignore[arg-type]
+        choice=DetectorChoice(
+            name, {**network, **dict(member.detector.options)}, combination.settings.scaler, device
+        ),
+        seed=combination.settings.seed,
+        holds_out=settings.false_alarms != "none" or len(combination.members) > 1,
+        without_training=without_training,
+    )
+
+
+def _run(works: Sequence[_Work], settings: Settings) -> Iterator[MemberFits]:
+    """Fit all members on all machines, with one bar over all of them."""
     # processes would each set up the same GPU anew
-    workers = 1 if device.startswith("cuda") else settings.workers or os.cpu_count() or 1
-
-    def options_of(made: Combination) -> dict[str, Any]:
-        handed = {"weights": weights[made.detector]} if made.detector in weights else {}
-        return {
-            **handed,
-            **set_options(settings.set, "detector", made.detector),
-            **dict(made.options),
-        }
-
-    tasks = [
-        partial(
-            _attempt,
-            some,
-            each.source.read,
-            DetectorChoice(
-                each.combination.detector,
-                options_of(each.combination),
-                settings.scaler,
-                device,
-            ),
-            settings.seed if each.combination.seed is None else each.combination.seed,
-        )
-        for each in work
-        for some in _together(each)
-    ]
-    n_units = sum(len(each.units) for each in work)
-    with progress("fit and score", n_units, "fits", quiet=settings.quiet) as advance:
+    on_gpu = any(work.choice.device.startswith("cuda") for work in works)
+    workers = 1 if on_gpu else settings.workers or os.cpu_count() or 1
+    tasks = [partial(_attempt, unit, work) for work in works for unit in work.units]
+    with progress("fit and score", len(tasks), "fits", quiet=settings.quiet) as advance:
         attempts = _in_order(tasks, workers, advance.tell)
-        for each in work:
-            fitted: list[Scores | str] = []
-            for some in itertools.islice(attempts, len(_together(each))):
-                fitted += some
-                for _ in some:
-                    advance()
-            own_folder = (
-                folder.inside(each.combination.name, each.combination.alone(settings))
-                if is_grid
-                else folder
-            )
-            odd = unlike[each.source.encoder, each.source.pooling]
-            outcomes[each.combination] = conclude(
-                settings, dataset, each, fitted, own_folder, odd, folder.left_out
-            )
-    return [outcomes[combination] for combination in combinations]
-
-
-def fit_per_of(settings: Settings, detector: str) -> FitPer:
-    """Say which clips share a model; a detector that tells IDs apart needs a type's."""
-    return "type" if DETECTORS[detector].needs_ids else settings.fit_per
-
-
-def _unlike_the_rest(
-    settings: Settings, work: Sequence[Work], folder: RunFolder
-) -> dict[tuple[str, str], list[UnlikeClip]]:
-    """Compare training clips with each other, since a fault among them spoils everything."""
-    from detect.training_clips import unlike_the_rest
-
-    found: dict[tuple[str, str], list[UnlikeClip]] = {}
-    for each in work:
-        source = each.source
-        if (source.encoder, source.pooling) in found:
-            continue
-        clips = [clip for unit in each.units for clip in unlike_the_rest(unit, source.read)]
-        found[source.encoder, source.pooling] = clips
-        for clip in clips:
-            folder.log("training clip unlike the rest", **asdict(clip))
-        if clips and not settings.quiet:
-            messages.print(
-                f"{len(clips)} training clips are unlike the rest by {source.encoder} "
-                f"{source.pooling}, worth a listen: first {clips[0].key!r}, "
-                f"{clips[0].distance:.1f} times the median distance to its nearest others"
-            )
-    return found
+        for work in works:
+            fitted = []
+            for attempt in itertools.islice(attempts, len(work.units)):
+                fitted.append(attempt)
+                advance()
+            yield MemberFits(work.member, work.source, work.table, fitted, work.without_training)
 
 
 def _in_order(
@@ -303,41 +227,38 @@ def _in_order(
     for n_done, task in enumerate(tasks):
         if workers > 1 and time.monotonic() - started > SECONDS_ALONE:
             rest = [delayed(task)() for task in tasks[n_done:]]
-            yield from Parallel(n_jobs=min(workers, len(rest)), return_as="generator")(rest)
+            n_jobs = min(workers, len(rest))
+            yield from Parallel(n_jobs, return_as="generator", initializer=ignore_interrupts)(rest)
             return
         yield task(tell=tell)
 
 
-def _together(work: Work) -> list[Sequence[FitUnit]]:
-    """Group the machines that may be fitted in one go; the others are on their own."""
-    from detect.fitting import STACKED
+def _attempt(unit: FitUnit, work: _Work, tell: Callable[[str], None] | None = None) -> Fitted:
+    """Fit and rate a machine; a failure is its reason, so that the others go on.
 
-    size = STACKED_AT_ONCE if work.combination.detector in STACKED else 1
-    return [work.units[i : i + size] for i in range(0, len(work.units), size)]
-
-
-def _attempt(
-    units: Sequence[FitUnit],
-    read: Callable[[Sequence[str]], Any],
-    choice: DetectorChoice,
-    seed: int,
-    tell: Callable[[str], None] | None = None,
-) -> list[Scores | str]:
-    """Fit and score machines; a failure is the reason, so that the others go on."""
-    from detect.fitting import fit_and_score_together
+    Clips whose rows in the cache are damaged are left out.
+    """
+    from detect.fitting import fit_and_score
 
     try:
-        return list(fit_and_score_together(units, read, choice, seed, tell))
+        scores = fit_and_score(unit, work.source.read, work.choice, work.seed, tell)
+        return Fitted(unit, scores, _held_out(unit, work))
     except Exception as error:  # whatever a detector raises is this machine's row, with its reason
-        if len(units) > 1:
-            return [each for unit in units for each in _attempt([unit], read, choice, seed, tell)]
-        reason = " ".join(str(error).split()) or type(error).__name__
-        which = f"{choice.name} on {units[0].name}"
-        return [reason if reason.startswith(which) else f"{which}: {reason}"]
+        damaged = frozenset(getattr(error, "keys", ()) if isinstance(error, OSError) else ())
+        if damaged & {*unit.train_keys, *unit.test_keys}:
+            fitted = _attempt(without(unit, damaged), work, tell)
+            return replace(fitted, damaged=(*fitted.damaged, *sorted(damaged)))
+        reason, which = one_line(error), f"{work.choice.name} on {unit.name}"
+        return Fitted(unit, reason=reason if reason.startswith(which) else f"{which}: {reason}")
 
 
-def _only(table: ClipTable, keys: frozenset[str]) -> ClipTable:
-    """Leave out the clips that have no vector."""
-    kept = [i for i, key in enumerate(table.key) if key in keys]
-    columns = {f.name: getattr(table, f.name) for f in fields(table)}
-    return replace(table, **{name: tuple(c[i] for i in kept) for name, c in columns.items()})
+def _held_out(unit: FitUnit, work: _Work) -> OutOfFold | str:
+    """Rate the training clips by models without them, or say why that cannot be."""
+    from detect.out_of_fold import out_of_fold
+
+    if not work.holds_out:
+        return "no thresholds were asked for"
+    try:
+        return out_of_fold(unit, work.source.read, work.choice, seed=work.seed)
+    except Exception as error:  # a threshold that cannot be costs the verdicts, not the scores
+        return one_line(error)

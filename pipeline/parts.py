@@ -1,14 +1,18 @@
-"""Build the encoder, the pooling and the device that the settings of a job name."""
+"""Build the encoders, the poolings and the devices that the settings of a job name."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detect import DETECTORS
-from embed import ENCODERS, POOLINGS, encoder_row, make_encoder, make_pooling
+from detect import facts_of
+from embed import ENCODERS, encoder_row, make_encoder, make_pooling
+from ground.registry import split_name
+from ground.text import one_line
 from pipeline.exits import UsageError
-from pipeline.names import set_options
+from pipeline.names import Choice
 from pipeline.screen import say
 from pipeline.settings import EmbedSettings, Settings
 
@@ -22,46 +26,66 @@ def encoder_class(name: str) -> type[Encoder]:
     return encoder_row(name).resolve()  # type: ignore[no-any-return]
 
 
-def encoder_of(settings: EmbedSettings | Settings, name: str, device: str) -> Encoder:
-    """Build an encoder from the flags that it has fields for, and from --set."""
+def text_options(name: str) -> frozenset[str]:
+    """Name the options of an encoder that are texts, so that no number is read from them."""
+    if split_name(name)[0] not in ENCODERS:
+        return frozenset()
+    return frozenset(f.name for f in fields(encoder_class(name)) if f.type == "str")
+
+
+def encoder_of(settings: EmbedSettings | Settings, encoder: Choice, device: str) -> Encoder:
+    """Build an encoder from the flags that it has fields for, and from its own options.
+
+    Raises UsageError for a value that an option cannot have.
+    """
     flags = {
-        "weights": _weights_of(settings.weights, name),
+        "weights": weights_of(settings.weights, encoder.name),
         "precision": settings.precision,
         "backend": settings.backend,
         "offline": settings.offline,
+        "device": device,
     }
-    from detect.options import check_options
-
-    cls = encoder_class(name)
-    own = {f.name for f in fields(cls)}
-    options = {k: v for k, v in flags.items() if k in own}
-    texts = frozenset(f.name for f in fields(cls) if f.type == "str")
-    options |= set_options(settings.set, "encoder", name, texts)
+    own = {f.name for f in fields(encoder_class(encoder.name))}
+    options = {name: value for name, value in flags.items() if name in own}
     try:
-        check_options(cls, options, name)
-        return make_encoder(name, device=device, **options)
+        return make_encoder(encoder.name, **{**options, **dict(encoder.options)})
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from None
 
 
-def pooling_of(settings: EmbedSettings | Settings, name: str) -> Pooling:
-    """Build a pooling from --set."""
-    from detect.options import check_options
-
-    options = set_options(settings.set, "pooling", name)
+def pooling_of(pooling: Choice) -> Pooling:
+    """Build a pooling; UsageError for a value that an option cannot have."""
     try:
-        check_options(POOLINGS[name].resolve(), options, name)
-        return make_pooling(name, **options)
+        return make_pooling(pooling.name, **dict(pooling.options))
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from None
 
 
-def _weights_of(text: str, encoder: str) -> str:
+def weights_of(text: str, encoder: str) -> str:
     """Pick an encoder's share of --weights: one value for all, or NAME=VALUE,NAME=VALUE."""
+    shares = shares_of(text)
+    return shares.get(split_name(encoder)[0], "") if shares else text
+
+
+def shares_of(text: str) -> dict[str, str]:
+    """Split NAME=VALUE,NAME=VALUE; empty for one value that all encoders share."""
     shares = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
-    if shares and set(shares) <= set(ENCODERS):
-        return shares.get(encoder.partition(":")[0], "")
-    return text
+    return shares if set(shares) <= set(ENCODERS) else {}
+
+
+def check_embedding(settings: EmbedSettings | Settings) -> None:
+    """Raise UsageError for a --device that is not here, and for --weights that are not there."""
+    from fetch.weights import RANDOM
+
+    if settings.device:
+        devices_of(settings)
+    texts = shares_of(settings.weights).values() or [settings.weights]
+    for text in texts:
+        if text not in ("", RANDOM) and not Path(text).expanduser().exists():
+            raise UsageError(
+                f"--weights {text}: no such file or folder; it takes a checkpoint, "
+                f"a save_pretrained folder or {RANDOM}"
+            )
 
 
 def devices_of(settings: EmbedSettings | Settings) -> list[str]:
@@ -84,31 +108,30 @@ def devices_of(settings: EmbedSettings | Settings) -> list[str]:
 
 
 def weights_for_detectors(
-    settings: Settings, detectors: set[str]
+    settings: Settings, detectors: Iterable[Choice]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Find the weights of the frozen networks that some detectors hold, where --set names none.
 
-    Returns a path per detector, and why a detector has none; the only detector of a run raises
-    instead.
+    Returns a path per detector's name, and per detector without one the reason, which is said. If
+    no detector is left, the first one's OSError or ValueError is raised instead.
     """
     from fetch.weights import RANDOM, WEIGHTS, find_checkpoint
 
-    handed: dict[str, str] = {}
-    unusable: dict[str, str] = {}
-    for detector in sorted(detectors):
-        network = DETECTORS[detector].network
-        if not network or "weights" in set_options(settings.set, "detector", detector):
+    found: dict[str, str] = {}
+    errors: dict[str, Exception] = {}
+    detectors = list(detectors)
+    for detector in dict.fromkeys(detectors):
+        network = facts_of(detector.name).published_network
+        if not network or "weights" in dict(detector.options):
             continue
-        path = _weights_of(settings.weights, network)
+        path = weights_of(settings.weights, network)
         try:
             if path != RANDOM:
-                row = WEIGHTS[network]
-                path = str(find_checkpoint(path, row, offline=settings.offline).path)
+                path = str(find_checkpoint(path, WEIGHTS[network], offline=settings.offline).path)
+            found[detector.name] = path
         except (OSError, ValueError) as error:
-            if len(detectors) == 1:
-                raise
-            unusable[detector] = " ".join(str(error).split())
-            say("failed", f"{detector}: {unusable[detector]}", "red")
-        else:
-            handed[detector] = path
-    return handed, unusable
+            errors[detector.name] = error
+            if len(errors) == len({each.name for each in detectors}):
+                raise next(iter(errors.values())) from None
+            say("failed", f"{detector}: {one_line(error)}", "red")
+    return found, {name: one_line(error) for name, error in errors.items()}

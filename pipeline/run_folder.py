@@ -1,29 +1,27 @@
-"""The folder of a run: what it was asked, what happened, and which clips were left out."""
+"""The folder of a run: what was asked, what happened, and which clips were left out."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
+import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ground.files import naming, write_whole
+from ground.registry import split_name
+from ground.text import visible
 from pipeline.exits import version_here
-from pipeline.outcome import Outcome
-from pipeline.plan import Combination
-from pipeline.screen import messages, say
-from pipeline.settings import Settings
-
-if TYPE_CHECKING:
-    from embed.recordings.clips import DataSet
-    from pipeline.settings import EmbedSettings
+from pipeline.journal import Journal
+from pipeline.parts import shares_of
+from pipeline.settings import EmbedSettings, Settings, as_config
 
 
-class RunFolder:
+class RunFolder(Journal):
     """Where a run leaves what it did; made when the first thing is written into it."""
 
     def __init__(
@@ -34,122 +32,123 @@ class RunFolder:
         *,
         is_part: bool = False,
     ) -> None:
+        super().__init__()
         self.path = path
         self.is_part = is_part
-        """Whether it is one of a grid's."""
+        """Whether it is the folder of one combination of a grid."""
         self.identity = identity
-        """What an interrupted grid is recognised by; empty where there is nothing to go on with."""
-        self.left_out: list[tuple[str, str]] = []
+        """What an interrupted grid is recognised by; empty for anything else."""
+        self.is_resumed = False
+        """Whether it is the folder of an interrupted grid, with what that had finished."""
         self._settings = settings
+        self._is_made = False
 
     @classmethod
     def new(cls, name: str, settings: EmbedSettings | Settings, identity: str = "") -> RunFolder:
-        """Name a folder after the time and `name`; it is not made yet."""
+        """Name a folder after the time and `name`; it is made with the first file in it."""
         stem = f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-{name}"
-        names = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
-        paths = (settings.out / name for name in names)
-        return cls(next(path for path in paths if not path.exists()), settings, identity)
+        return cls(settings.out / stem, settings, identity)
 
     @classmethod
-    def of_grid(cls, settings: Settings, dataset: DataSet) -> RunFolder:
-        """Go on in the folder of an interrupted grid of the same settings and clips, or anew."""
-        facts = json.dumps(
-            [settings.identity, str(dataset.root), sorted(dataset.contents().items())]
-        )
-        identity = hashlib.sha256(facts.encode()).hexdigest()
-        for config in sorted(settings.out.glob("*-grid*/config.toml"), reverse=True):
-            finished = (config.parent / "leaderboard.csv").exists()
-            if not finished and f'identity = "{identity}"' in config.read_text(encoding="utf-8"):
-                messages.print(f"going on with the interrupted grid in {config.parent}")
-                return cls(config.parent, settings, identity)
-        return cls.new("grid", settings, identity)
+    def resumed(cls, path: Path, settings: Settings, identity: str) -> RunFolder:
+        """Go on in the folder of an interrupted grid, whose config.toml is there."""
+        folder = cls(path, settings, identity)
+        folder.is_resumed = folder._is_made = True
+        return folder
 
     def inside(self, name: str, settings: Settings) -> RunFolder:
         """Name the folder of one combination of a grid; `settings` run it on its own."""
+        self.make()
         return RunFolder(self.path / name, settings, is_part=True)
 
     def __enter__(self) -> RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.path.is_dir():
-            self.log("end")
+        if self._is_made:
+            with suppress(OSError):  # whatever ended the run is said already
+                self.log("end")
 
     @property
     def flags(self) -> dict[str, Any]:
-        """The settings as `config.toml` holds them, what was read by its absolute path."""
-        flags = {
-            name: str(value) if isinstance(value, Path) else value
-            for name, value in asdict(self._settings).items()
-        }
+        """The settings as `config.toml` holds them, paths as absolute ones."""
+        flags = as_config(self._settings)
         if not flags["data"] and not flags.get("embeddings"):
             flags["data"] = "dev_data"
-        for name in ("data", "embeddings", "weights"):
-            given = flags.get(name)
-            if given and given != "demo" and Path(given).exists():
-                flags[name] = str(Path(given).absolute())
-        flags["encoder"] = ",".join(map(_lasting, flags["encoder"].split(",")))
+        for name in ("data", "embeddings"):
+            if flags.get(name) and flags[name] != "demo":
+                flags[name] = _absolute(flags[name])
+        shares = shares_of(flags["weights"])
+        flags["weights"] = (
+            ",".join(f"{name}={_absolute(path)}" for name, path in shares.items())
+            if shares
+            else _absolute(flags["weights"])
+        )
+        flags["encoder"] = ",".join(map(_absolute_model, flags["encoder"].split(",")))
         return flags
 
     def make(self) -> Path:
-        """Create the folder with its config.toml, re-runnable by --config."""
+        """Create the folder, which no other run has, and its config.toml for --config."""
         import tomli_w
 
-        if not (self.path / "config.toml").exists():
+        if self._is_made:
+            return self.path
+        if self.is_part:
             self.path.mkdir(parents=True, exist_ok=True)
-            provenance = {
-                "version": version_here(),
-                "command": " ".join(sys.argv),
-                "python": sys.version.split()[0],
-                "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                "identity": self.identity,
-            }
-            (self.path / "config.toml").write_text(
-                tomli_w.dumps({"settings": self.flags, "provenance": provenance}), encoding="utf-8"
-            )
+        else:
+            self.path = _new_folder(self.path)
+        provenance = {
+            "version": version_here(),
+            "command": visible(shlex.join(sys.argv)),
+            "python": sys.version.split()[0],
+            "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "identity": self.identity,
+        }
+        config = {"settings": self.flags, "provenance": provenance}
+        write_whole(self.path / "config.toml", tomli_w.dumps(config))
+        self._is_made = True
         return self.path
 
     def log(self, event: str, **facts: Any) -> None:
+        """Append an event to log.jsonl."""
         self._append("log.jsonl", {"time": time.time(), "event": event, **facts})
 
     def leave_out(self, key: str, reason: str) -> None:
-        """Note, and say, that a clip is left out."""
-        self.left_out.append((key, reason))
-        self._append("errors.jsonl", {"key": key, "reason": reason})
-        say("left out", f"{key!r}: {reason}", "yellow")
+        """Note in errors.jsonl, and say once for each reason, that a clip is left out."""
+        if not self.is_known(key, reason):
+            self._append("errors.jsonl", {"key": key, "reason": reason})
+        super().leave_out(key, reason)
 
     def _append(self, name: str, facts: dict[str, Any]) -> None:
-        with (self.make() / name).open("a", encoding="utf-8") as file:
+        path = self.make() / name
+        with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(facts, ensure_ascii=True) + "\n")
 
 
-def _lasting(encoder: str) -> str:
-    """Write the folder of a `hf:FOLDER` as an absolute path."""
-    family, colon, model = encoder.partition(":")
-    is_folder = bool(colon) and Path(model).is_dir()
-    return f"{family}{colon}{Path(model).absolute()}" if is_folder else encoder
+def _new_folder(path: Path) -> Path:
+    """Create a folder under `path` or, where another run has that, under the next free number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for candidate in _numbered(path):
+        try:
+            candidate.mkdir()
+        except FileExistsError:
+            continue
+        return candidate
+    raise AssertionError("numbers do not end")
 
 
-def write_leaderboard(
-    folder: Path, data_name: str, names: Sequence[str], entries: Sequence[Mapping[str, Any]]
-) -> None:
-    """Write a grid's leaderboard, and with several seeds what they come to; the CSV comes last."""
-    from report import page
-    from report import tables as report
-
-    pages = [name if (folder / name / "report.html").exists() else "" for name in names]
-    linked = [{**entry, "folder": name} for entry, name in zip(entries, pages, strict=True)]
-    page.write_leaderboard(folder, linked, f"{data_name}: leaderboard")
-    if any("seed" in entry for entry in entries):
-        means = report.leaderboard_csv(report.over_seeds(entries))
-        report.write_whole(folder / "leaderboard_over_seeds.csv", means)
-    report.write_whole(folder / "leaderboard.csv", report.leaderboard_csv(entries))
+def _numbered(path: Path) -> Iterator[Path]:
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.name}-{number}")
 
 
-def read_outcome(combination: Combination, path: Path) -> Outcome:
-    """Read what an interrupted grid had finished."""
-    from detect.results import Result
+def _absolute(text: str) -> str:
+    """Write what exists as a path by its absolute path."""
+    return str(Path(text).absolute()) if text and Path(text).exists() else text
 
-    content = json.loads(path.read_text(encoding="utf-8"))
-    rows = [Result(**row) for row in content["results"]]
-    return Outcome(combination, rows, content["failed"], content["decisions"], content["warning"])
+
+def _absolute_model(encoder: str) -> str:
+    """Write the folder of `hf:FOLDER` by its absolute path."""
+    family, model = split_name(encoder)
+    return f"{family}:{_absolute(model)}" if model else encoder

@@ -7,9 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
 
 SECONDS_PER_LINE = 10.0  # where there is no screen
 
@@ -43,6 +47,45 @@ class _Relay(logging.Handler):
             say("warning", record.getMessage(), "yellow")
 
 
+def show_downloads(*, quiet: bool) -> None:
+    """Show a bar for each download from now on; nothing if `quiet`."""
+    from fetch import progress as downloads
+
+    downloads.display = downloads.silent if quiet else _download_bar
+
+
+@contextmanager
+def _download_bar(name: str, size: int) -> Iterator[Callable[[int], None]]:
+    """Show a download as a bar on a terminal, as one line elsewhere."""
+    from rich.progress import (
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    if not messages.is_terminal:
+        messages.print(f"fetching {name}")
+    with Progress(*columns, console=messages, disable=not messages.is_terminal) as bar:
+        task = bar.add_task(name, total=size or None)
+        yield lambda n_bytes: bar.update(task, completed=n_bytes)
+
+
+def relay_rooms(*, quiet: bool) -> None:
+    """Print what embedding and fetching log, and their downloads; only warnings if `quiet`."""
+    for room in ("embed", "fetch"):
+        relay(room, quiet=quiet)
+    show_downloads(quiet=quiet)
+
+
 def relay(room: str, *, quiet: bool) -> None:
     """Print what a room logs from now on; only its warnings if `quiet`."""
     logger = logging.getLogger(room)
@@ -51,17 +94,31 @@ def relay(room: str, *, quiet: bool) -> None:
         logger.addHandler(_Relay())
 
 
-@contextmanager
-def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Advance]:
-    """Show a bar with rate and time left, or a line now and then where there is no screen."""
+def _bar_columns() -> tuple[ProgressColumn, ...]:
+    """Lay out a bar: what is done, how much of it, how fast, and the time left."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+
+
+@contextmanager
+def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Advance]:
+    """Show a bar with rate and time left, or a line now and then where there is no screen."""
+    from rich.progress import Progress
 
     started = last = time.monotonic()
     done, doing = 0, ""
@@ -77,17 +134,8 @@ def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Advan
     def rate() -> str:
         return f"{done / max(time.monotonic() - started, 1e-9):.1f} {unit}/s"
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
     live = messages.is_terminal and not quiet
-    with Bar(*columns, console=messages, disable=not live, transient=True) as bar:
+    with Bar(*_bar_columns(), console=messages, disable=not live, transient=True) as bar:
         task = bar.add_task(what, total=total, rate="")
 
         def print_sometimes(line: Callable[[], str]) -> None:

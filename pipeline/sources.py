@@ -1,19 +1,24 @@
-"""The clips of a run and their vectors, computed here."""
+"""The clips of a run and their vectors, computed here where the cache lacks them."""
 
 from __future__ import annotations
 
-import hashlib
+import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
+from ground.files import sha256_of
+from ground.registry import split_name
+from ground.text import one_line
 from pipeline.exits import UsageError
-from pipeline.names import slug
-from pipeline.parts import devices_of, encoder_of, pooling_of
-from pipeline.run_folder import RunFolder
+from pipeline.interrupts import stopping_after_a_batch
+from pipeline.journal import Journal
+from pipeline.names import Choice
+from pipeline.parts import devices_of, encoder_class, encoder_of, pooling_of
 from pipeline.screen import messages, progress, say
 from pipeline.settings import EmbedSettings, Settings
 
@@ -21,19 +26,38 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cache.store import EmbeddingStore
+    from embed.embedding import Task
     from embed.encoder import Encoder
     from embed.pooling import Pooling
-    from embed.recordings.audio import Preprocessing
-    from embed.recordings.clips import DataSet
+    from embed.recordings.dataset import DataSet
+    from embed.recordings.preprocessing import Preprocessing
 
-# ---------------------------------------------------------------------------------------------
-# Clips and vectors
-# ---------------------------------------------------------------------------------------------
+Pair = tuple[Choice, Choice]
+"""An encoder and a pooling: what vectors are kept under."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The vectors of one encoder and pooling: where they are, and of which clips."""
+
+    encoder: str
+    pooling: str
+    path: Path
+    read: Callable[[Sequence[str]], np.ndarray]
+    """Reads the rows of keys, `(n_clips, ...)`."""
+    keys: frozenset[str]
+    sha256_of_clips: Callable[[], Mapping[str, str]] = dict
+    """Hashes of the recordings that the rows were computed from, by clip key."""
+    warning: str = ""
+    """What a reader of figures from these vectors must know."""
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    """What decides the vectors, and suffices to compute others; empty for another tool's."""
 
 
 def find_dataset(settings: EmbedSettings | Settings) -> DataSet:
     """Find the clips of --data, and say what was remarkable about them."""
-    from embed.recordings.clips import UnknownMachine, find_clips
+    from embed.recordings.clips import find_clips
+    from embed.recordings.dataset import UnknownMachine
 
     root, named = _data_root(settings)
     try:
@@ -52,15 +76,7 @@ def _split(text: str) -> list[str]:
 def _data_root(settings: EmbedSettings | Settings) -> tuple[Path, list[str]]:
     """Have the data in a folder; return it, and the machine types that its name asks for."""
     if settings.data == "demo":
-        from embed.recordings.demo import N_CLIPS, write_demo_data
-
-        folder = Path("demo_data")
-        if not folder.is_dir():
-            with progress(
-                "demo data to ./demo_data", N_CLIPS, "clips", quiet=settings.quiet
-            ) as advance:
-                write_demo_data(folder, on_clip=advance)
-        return folder, []
+        return _demo_data(quiet=settings.quiet), []
     if settings.data.startswith("dcase2020:"):
         from fetch.datasets import fetch_data_set, wanted
 
@@ -75,198 +91,275 @@ def _data_root(settings: EmbedSettings | Settings) -> tuple[Path, list[str]]:
     folder = Path("dev_data")
     if not folder.is_dir():
         raise UsageError(
-            "no data: give --data FOLDER (DCASE or MIMII layout), --data manifest.csv or "
-            "--data demo, or put the recordings in ./dev_data"
+            "no data: give --data FOLDER (a folder per machine, or a DCASE or MIMII layout), "
+            "--data manifest.csv or --data demo, or put the recordings in ./dev_data"
         )
     return folder, []
 
 
-@dataclass(frozen=True)
-class Source:
-    """The vectors of one encoder and pooling: where they are, and of which clips."""
+def _demo_data(*, quiet: bool) -> Path:
+    """Write the demo's recordings to ./demo_data unless they are there."""
+    from embed.recordings.demo import N_CLIPS, is_written, write_demo_data
 
-    encoder: str
-    pooling: str
-    path: Path
-    read: Callable[[Sequence[str]], np.ndarray]
-    keys: frozenset[str]
-    warning: str = ""
+    folder = Path("demo_data")
+    if not is_written(folder):
+        with progress("demo data to ./demo_data", N_CLIPS, "clips", quiet=quiet) as advance:
+            write_demo_data(folder, on_clip=advance)
+    return folder
+
+
+def preprocessing_of(settings: EmbedSettings | Settings) -> Preprocessing:
+    """Collect the settings that are fields of `Preprocessing`, by their names."""
+    from embed.recordings.preprocessing import Preprocessing
+
+    values = {f.name: getattr(settings, f.name) for f in fields(Preprocessing)}
+    if str(values["channel"]).isdigit():
+        values["channel"] = int(values["channel"])
+    try:
+        return Preprocessing(**values)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from None
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """One encoder of a run: a copy per device, and the store of each pooling."""
+
+    choice: Choice
+    encoders: Sequence[Encoder]
+    stores: Mapping[Choice, EmbeddingStore]
+    poolings: Sequence[Pooling]
+    left_out: set[str] = field(default_factory=set)
+    """Clips that this encoder cannot use."""
+
+    def source(self, pooling: Choice, keys: frozenset[str]) -> Source:
+        store = self.stores[pooling]
+        return Source(
+            encoder=self.choice.name,
+            pooling=pooling.name,
+            path=store.path,
+            read=store.read,
+            keys=keys - self.left_out,
+            sha256_of_clips=partial(_sha256_of_rows, store),
+            warning=self.encoders[0].warning,
+            configuration=json.loads(store.header.configuration),
+        )
+
+
+class _Failures:
+    """Encoders and poolings that give no vectors; the run goes on while any other may."""
+
+    def __init__(self, n_pairs: int, journal: Journal) -> None:
+        self.errors: dict[Pair, Exception] = {}
+        self._n_pairs = n_pairs
+        self._journal = journal
+
+    def add(self, encoder: Choice, poolings: Sequence[Choice], error: Exception) -> None:
+        """Note and say a failure; raise the first one once every pair has failed."""
+        self.errors.update(((encoder, pooling), error) for pooling in poolings)
+        if len(self.errors) == self._n_pairs:
+            raise next(iter(self.errors.values()))
+        names = f"{encoder} {', '.join(map(str, poolings))}"
+        self._journal.log("not embedded", encoder_and_poolings=names, reason=one_line(error))
+        say("failed", f"{names}: {one_line(error)}", "red")
+
+
+def _sha256_of_rows(store: EmbeddingStore) -> dict[str, str]:
+    return {key: row.sha256 for key, row in store.provenance().items()}
 
 
 def embed_all(
     settings: EmbedSettings | Settings,
     dataset: DataSet,
-    pairs: Iterable[tuple[str, str]],
-    folder: RunFolder,
-) -> tuple[dict[tuple[str, str], Source], dict[str, str]]:
-    """Compute the vectors that the cache lacks, one forward pass per encoder.
+    pairs: Iterable[Pair],
+    journal: Journal,
+) -> tuple[dict[Pair, Source], dict[Pair, str]]:
+    """Compute the vectors that the cache lacks, in one pass over the clips.
 
-    Returns the sources by encoder and pooling, and why an encoder gave none; the only encoder of
-    a run raises instead.
+    Returns the sources by encoder and pooling, and the reason for each pair that gave none. If no
+    pair gave any, the first one's OSError or ValueError is raised instead.
     """
-    by_encoder: dict[str, list[str]] = {}
+    by_encoder: dict[Choice, list[Choice]] = {}
     for encoder, pooling in dict.fromkeys(pairs):
         by_encoder.setdefault(encoder, []).append(pooling)
-    contents = dataset.contents()
-    sources: dict[tuple[str, str], Source] = {}
-    unusable: dict[str, str] = {}
+    failures = _Failures(sum(map(len, by_encoder.values())), journal)
 
-    def give_up(encoder: str, error: OSError | ValueError) -> None:
-        if len(by_encoder) == 1:
-            raise error
-        unusable[encoder] = " ".join(str(error).split())
-        folder.log("encoder failed", encoder=encoder, reason=unusable[encoder])
-        say("failed", f"{encoder}: {unusable[encoder]}", "red")
-
-    for encoder in by_encoder:  # weights that are missing are told before hours of work
+    preprocessing = preprocessing_of(settings)
+    encodings = []
+    for encoder, poolings in by_encoder.items():  # missing weights are said before hours of work
         try:
-            encoder_of(settings, encoder, "cpu").weights_sha256  # noqa: B018
+            encodings.append(_open(settings, dataset, encoder, poolings, preprocessing))
         except (OSError, ValueError) as error:
-            give_up(encoder, error)
-    for encoder, poolings in by_encoder.items():
-        if encoder in unusable:
-            continue
-        try:
-            for source in _embed(settings, dataset, contents, encoder, poolings, folder):
-                sources[encoder, source.pooling] = source
-        except (OSError, ValueError) as error:
-            give_up(encoder, error)
-    return sources, unusable
+            failures.add(encoder, poolings, error)
+    with ExitStack() as locks:
+        stores = [store for encoding in encodings for store in encoding.stores.values()]
+        is_locked = {}  # a complete cache on a read-only disk is read without a lock
+        for store in sorted(stores, key=lambda store: store.path):
+            lock = store.lock(tell=messages.print, reading=True)
+            is_locked[store.path] = locks.enter_context(lock)
+        failed = _fill(settings, dataset, encodings, preprocessing, journal)
+        sources: dict[Pair, Source] = {}
+        keys = frozenset(clip.key for clip in dataset.clips)
+        for encoding in encodings:
+            if encoding.choice in failed:
+                failures.add(encoding.choice, list(encoding.stores), failed[encoding.choice])
+                continue
+            for pooling, store in encoding.stores.items():
+                try:
+                    if is_locked[store.path]:
+                        store.merge()
+                    sources[encoding.choice, pooling] = encoding.source(pooling, keys)
+                except (OSError, ValueError) as error:
+                    failures.add(encoding.choice, [pooling], error)
+    return sources, {pair: one_line(error) for pair, error in failures.errors.items()}
 
 
-def _embed(
+def _open(
     settings: EmbedSettings | Settings,
     dataset: DataSet,
-    contents: Mapping[str, tuple[int, int]],
-    name: str,
-    pooling_names: list[str],
-    folder: RunFolder,
-) -> list[Source]:
-    """Fill the stores of one encoder, one per pooling, with what they lack."""
-    from cache.store import EmbeddingStore
-    from embed.encoder import configuration, fingerprint
-    from embed.pretrained import PretrainedNetwork
-    from embed.recordings.audio import Preprocessing
+    choice: Choice,
+    poolings: Sequence[Choice],
+    preprocessing: Preprocessing,
+) -> _Encoding:
+    """Build an encoder on every device, and open the store of each pooling.
 
-    encoders = [encoder_of(settings, name, device) for device in devices_of(settings)]
-    if settings.backend == "auto" and not settings.quiet:
-        for network in (e for e in encoders if isinstance(e, PretrainedNetwork)):
-            backend, why = network.fastest_backend()
-            if network.backend == backend:  # or else --set says another
-                messages.print(f"--backend auto: {name} runs on {backend} ({why})")
-    preprocessing = Preprocessing(
-        normalize=settings.normalize,
-        trim=settings.trim,
-        denoise=settings.denoise,
-        channel=_channel(settings.channel),
-        short=settings.short,
-    )
-    stores: dict[Pooling, EmbeddingStore] = {}
-    for pooling in (pooling_of(settings, each) for each in pooling_names):
-        if reason := encoders[0].refuses(pooling):
-            raise UsageError(f"--encoder {name} --pooling {pooling.name}: {reason}")
+    UsageError for a pooling that the encoder does not go with.
+    """
+    from cache.store import EmbeddingStore
+    from embed.fingerprint import configuration, fingerprint
+
+    needs_device = not encoder_class(choice.name).concurrent
+    devices = devices_of(settings) if needs_device else ["cpu"]
+    encoders = [encoder_of(settings, choice, device) for device in devices]
+    if settings.backend == "auto" and needs_device and not settings.quiet:
+        _say_backends(choice, encoders)
+    stores = {}
+    built = [pooling_of(pooling) for pooling in poolings]
+    for pooling_choice, pooling in zip(poolings, built, strict=True):
+        if reason := encoders[0].why_not(pooling):
+            raise UsageError(f"--encoder {choice} --pooling {pooling.name}: {reason}")
         facts = configuration(encoders[0], preprocessing, pooling)
-        stores[pooling] = EmbeddingStore.open(
+        stores[pooling_choice] = EmbeddingStore.open(
             settings.cache_dir,
             data_name=dataset.name,
             data_root=dataset.root,
-            encoder=encoder_in_file_names(name),
+            encoder=encoder_in_file_names(choice.name),
             pooling=pooling.name,
             fingerprint=fingerprint(facts),
             configuration=facts,
             warning=encoders[0].warning,
         )
-    with ExitStack() as locks:
-        for store in sorted(stores.values(), key=lambda store: store.path):
-            locks.enter_context(store.lock(tell=messages.print))
-        sha256_of = partial(_sha256, dataset)
-        missing = [frozenset(store.missing(contents, sha256_of)) for store in stores.values()]
-        todo = [clip.key for clip in dataset.clips if any(clip.key in m for m in missing)]
-        left_out = frozenset[str]()
-        if todo:
-            left_out = _fill(
-                settings, dataset, todo, name, encoders, preprocessing, stores, missing, folder
-            )
-        elif not settings.quiet:
-            n = len(dataset.clips)
-            messages.print(f"{name}: all {n} clips are in the cache, nothing to embed")
-        for store in stores.values():
-            store.merge()
-    folder.log("embedded", encoder=name, computed=len(todo) - len(left_out), left_out=len(left_out))
-    keys = frozenset(clip.key for clip in dataset.clips) - left_out
-    return [
-        Source(name, pooling.name, store.path, store.read, keys, encoders[0].warning)
-        for pooling, store in stores.items()
-    ]
+    return _Encoding(choice, encoders, stores, built)
 
 
-def encoder_in_file_names(encoder: str) -> str:
-    """Call `hf:FOLDER` by the folder's own name, wherever it lies."""
-    family, colon, model = encoder.partition(":")
-    return slug(f"{family}{colon}{Path(model).name}" if Path(model).is_dir() else encoder)
+def _say_backends(encoder: Choice, encoders: Sequence[Encoder]) -> None:
+    from embed.pretrained import PretrainedNetwork
+
+    for network in (each for each in encoders if isinstance(each, PretrainedNetwork)):
+        backend, why = network.fastest_backend()
+        if network.backend == backend:  # otherwise --set names another
+            messages.print(f"--backend auto: {encoder} runs on {backend} ({why})")
 
 
 def _fill(
     settings: EmbedSettings | Settings,
     dataset: DataSet,
-    todo: Sequence[str],
-    name: str,
-    encoders: Sequence[Encoder],
+    encodings: Sequence[_Encoding],
     preprocessing: Preprocessing,
-    stores: Mapping[Pooling, EmbeddingStore],
-    missing: Sequence[frozenset[str]],
-    folder: RunFolder,
-) -> frozenset[str]:
-    """Embed clips into the stores that miss them; return those that cannot be used."""
-    from embed.embedding import embed_clips
+    journal: Journal,
+) -> dict[Choice, Exception]:
+    """Embed the clips that some store lacks; return the errors by encoder."""
+    from embed.embedding import Task, embed_clips
 
-    left_out: set[str] = set()
-    is_room_checked = False
-    with progress(f"embed with {name}", len(todo), "clips", quiet=settings.quiet) as advance:
+    stats = dataset.file_stats()
+    work: list[tuple[_Encoding, list[frozenset[str]]]] = []
+    for encoding in encodings:
+        missing = [
+            frozenset(store.missing(stats, lambda key: sha256_of(dataset.path(key))))
+            for store in encoding.stores.values()
+        ]
+        if any(missing):
+            work.append((encoding, missing))
+        elif not settings.quiet:
+            messages.print(
+                f"{encoding.choice}: all {len(stats)} clips are in the cache, nothing to embed"
+            )
+    if not work:
+        return {}
+    names = ", ".join(str(encoding.choice) for encoding, _ in work)
+    waiting = Counter(key for _, missing in work for key in frozenset().union(*missing))
+    with progress(f"embed with {names}", len(waiting), "clips", quiet=settings.quiet) as advance:
 
-        def write(
-            keys: list[str], vectors: list[np.ndarray], files: list[tuple[int, int, str]]
-        ) -> None:
-            nonlocal is_room_checked
-            parts = list(zip(stores.values(), missing, vectors, strict=True))
-            if not is_room_checked:
-                for store, wanted, rows in parts:
-                    store.check_space(len(wanted), rows.shape[1:])
-                is_room_checked = True
-            for store, wanted, rows in parts:
-                keep = [i for i, key in enumerate(keys) if key in wanted]
-                if keep:
-                    store.append([keys[i] for i in keep], rows[keep], [files[i] for i in keep])
-            for _ in keys:
+        def on_done(key: str) -> None:
+            waiting[key] -= 1
+            if not waiting[key]:
                 advance()
 
-        def refuse(key: str, reason: str) -> None:
-            left_out.add(key)
-            folder.leave_out(key, reason)
-            advance()
+        tasks = [_task(Task, *each, journal, on_done) for each in work]
+        with stopping_after_a_batch():
+            errors = embed_clips(
+                tasks,
+                preprocessing,
+                ((clip.key, dataset.path(clip.key)) for clip in dataset.clips),
+                batch_size=settings.batch_size,
+                workers=settings.workers,
+            )
+    _log_embedded(work, journal)
+    return {work[number][0].choice: error for number, error in errors.items()}
 
-        embed_clips(
-            encoders,
-            preprocessing,
-            list(stores),
-            ((key, dataset.path(key)) for key in todo),
-            write=write,
-            refuse=refuse,
-            remark=lambda key, note: folder.log("remark", key=key, note=note),
-            batch_size=settings.batch_size,
-            workers=settings.workers,
+
+def _log_embedded(
+    work: Sequence[tuple[_Encoding, Sequence[frozenset[str]]]], journal: Journal
+) -> None:
+    for encoding, missing in work:
+        n_left_out = len(encoding.left_out)
+        journal.log(
+            "embedded",
+            encoder=encoding.choice.name,
+            computed=len(frozenset().union(*missing)) - n_left_out,
+            left_out=n_left_out,
         )
-    return frozenset(left_out)
 
 
-def _sha256(dataset: DataSet, key: str) -> str:
-    with dataset.path(key).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _task(
+    kind: type[Task],
+    encoding: _Encoding,
+    missing: Sequence[frozenset[str]],
+    journal: Journal,
+    on_done: Callable[[str], None],
+) -> Task:
+    """Keep an encoder's rows in its stores, and note the clips that it cannot use."""
+    stores = list(encoding.stores.values())
+    checked: set[int] = set()
+
+    def write(keys: list[str], vectors: list[np.ndarray], files: list[Any]) -> None:
+        for number, (store, wanted, rows) in enumerate(zip(stores, missing, vectors, strict=True)):
+            if number not in checked:
+                store.check_space(len(wanted), rows.shape[1:])
+                checked.add(number)
+            keep = [i for i, key in enumerate(keys) if key in wanted]
+            if keep:
+                store.append([keys[i] for i in keep], rows[keep], [files[i] for i in keep])
+        for key in keys:
+            on_done(key)
+
+    def on_bad_clip(key: str, reason: str) -> None:
+        encoding.left_out.add(key)
+        journal.leave_out(key, reason)
+        on_done(key)
+
+    return kind(
+        encoders=encoding.encoders,
+        poolings=encoding.poolings,
+        write=write,
+        on_bad_clip=on_bad_clip,
+        on_note=lambda key, note: journal.log("remark", key=key, note=note),
+        keys=frozenset().union(*missing),
+    )
 
 
-def _channel(text: str) -> int | Literal["mean"]:
-    if text == "mean":
-        return "mean"
-    if not text.isdigit():
-        raise UsageError(f"--channel {text}: expected a number from 0, or mean")
-    return int(text)
+def encoder_in_file_names(encoder: str) -> str:
+    """Call `hf:FOLDER` by the folder's own name, wherever it lies."""
+    family, model = split_name(encoder)
+    name = f"{family}:{Path(model).name}" if model and Path(model).is_dir() else encoder
+    return "".join(c if c.isalnum() or c in "-_=." else "+" for c in name)[:80]

@@ -1,13 +1,14 @@
 """The systems of the reports and of the field, each one command: `--system NAME`.
 
 A preset names an encoder, a pooling, a detector and their options together; it crosses the rooms,
-so it stands beside run_pipeline.py. What each report claims, and what was checked here, is in
+so it stands in this room. What each report claims, and what was checked here, is in
 docs/systems.md.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -15,15 +16,28 @@ class System:
     """A preset of flags; flags given beside `--system` win."""
 
     about: str
-    encoder: str
-    pooling: str
-    detector: str
+    encoder: str = ""
+    pooling: str = ""
+    detector: str = ""
     set: tuple[str, ...] = ()
-    fit_per: str = "type"
+    fit_per: Literal["id", "type"] = "type"
     """What most of the reports did: one model over all IDs."""
+    fuse: tuple[str, ...] = ()
+    """Members encoder/pooling/detector, in place of the three."""
 
 
 SYSTEMS: dict[str, System] = {
+    "auto": System(
+        "the default: four views without weights, fused",
+        set=("fluctuation.groups=16",),
+        fit_per="id",
+        fuse=(
+            "logmel/fluctuation/mahalanobis",
+            "logmel/quiet/mahalanobis",
+            "spectrum/clip/mahalanobis",
+            "wave/clip/mahalanobis",
+        ),
+    ),
     # On frozen pretrained embeddings
     "ast-unet": System("AST's first token, dense autoencoder with skips", "ast", "cls", "unet"),
     "ast-mlp": System("AST's first token, dense autoencoder 768-256-768", "ast", "cls", "mlp"),

@@ -1,140 +1,28 @@
-"""What the scores of a run look like: histograms and ROC curves, per machine.
-
-`machine_scores` gathers the numbers; `draw_scores` and `draw_roc` make a PNG of them. The report's
-page draws the same numbers by itself.
-"""
+"""The scores of a run as PNG files: histograms and ROC curves, per machine."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from detect.fitting import ClipTable, Scores
-from detect.results import Result
+from ground.files import whole_file
+from ground.text import visible
+from report.machine_scores import KINDS, MachineScores, worst_first
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Array = NDArray[np.float64]
-KINDS = ("normal", "anomalous", "unknown")
 COLOURS = {"normal": "#2f74b5", "anomalous": "#d9642c", "unknown": "#8a8f98"}
-DRAWN_AT_MOST = 24
-N_BINS = 24
-WIDE_RANGE = 8.0  # from lowest to highest score; beyond it the axis is logarithmic
 
 
-@dataclass(frozen=True)
-class MachineScores:
-    """One machine's test clips, the most anomalous first."""
-
-    machine_type: str
-    machine_id: str
-    keys: tuple[str, ...]
-    labels: tuple[str, ...]
-    scores: Array
-    result: Result | None
-
-    @property
-    def name(self) -> str:
-        return f"{self.machine_type} {self.machine_id}".strip()
-
-    def of(self, label: str) -> Array:
-        values: Array = self.scores[np.array(self.labels) == label]
-        return values
-
-    @property
-    def is_wide(self) -> bool:
-        """Whether the scores span so much that only a logarithmic axis shows them all."""
-        low, high = self.scores.min(), self.scores.max()
-        return bool(low > 0 and high / low > WIDE_RANGE)
-
-    def edges(self, n_bins: int = N_BINS) -> Array:
-        """Edges of the histogram's bins, shared by all labels."""
-        low, high = float(self.scores.min()), float(self.scores.max())
-        if self.is_wide:
-            return np.geomspace(low, high, n_bins + 1)
-        if low == high:
-            low, high = low - 0.5, high + 0.5
-        return np.linspace(low, high, n_bins + 1)
-
-    def ticks(self) -> Array:
-        """Round scores to mark on the axis."""
-        from matplotlib.ticker import LogLocator, MaxNLocator
-
-        edges = self.edges()
-        low, high = float(edges[0]), float(edges[-1])
-        if self.is_wide:
-            subs = (
-                (1.0, 2.0, 5.0) if high < 50 * low else (1.0, 3.0) if high < 1e3 * low else (1.0,)
-            )
-            values = np.asarray(LogLocator(subs=subs, numticks=8).tick_values(low, high))
-        else:
-            values = np.asarray(MaxNLocator(4).tick_values(low, high))
-        ticks: Array = values[(values >= low) & (values <= high)]
-        return ticks
-
-    def roc(self) -> tuple[Array, Array] | None:
-        """Rates of false and of true alarms over all thresholds; None unless both classes exist."""
-        from sklearn.metrics import roc_curve
-
-        normal, anomalous = self.of("normal"), self.of("anomalous")
-        if not len(normal) or not len(anomalous):
-            return None
-        truth = np.repeat([False, True], [len(normal), len(anomalous)])
-        fpr, tpr, _ = roc_curve(truth, np.concatenate([normal, anomalous]))
-        return fpr, tpr
-
-
-def machine_scores(
-    table: ClipTable, scores: Sequence[Scores], results: Sequence[Result]
-) -> list[MachineScores]:
-    """Gather the test clips of each machine, most anomalous first."""
-    label_of = dict(zip(table.key, table.label, strict=True))
-    result_of = {(r.machine_type, r.machine_id): r for r in results if not r.is_summary}
-    clips: dict[tuple[str, str], list[tuple[float, str]]] = {}
-    for fitted in scores:
-        unit = fitted.unit
-        for key, machine_id, score in zip(
-            unit.test_keys, unit.test_ids, fitted.scores, strict=True
-        ):
-            clips.setdefault((unit.machine_type, machine_id), []).append((-float(score), key))
-    gathered = []
-    for machine in sorted(clips):
-        ranked = sorted(clips[machine])
-        gathered.append(
-            MachineScores(
-                *machine,
-                keys=tuple(key for _, key in ranked),
-                labels=tuple(label_of[key] for _, key in ranked),
-                scores=np.array([-negative for negative, _ in ranked]),
-                result=result_of.get(machine),
-            )
-        )
-    return gathered
-
-
-def worst_first(machines: Sequence[MachineScores]) -> list[MachineScores]:
-    """Choose the machines worth a figure: all, or of very many those with the lowest AUC."""
-    if len(machines) <= DRAWN_AT_MOST:
-        return list(machines)
-
-    def auc(machine: MachineScores) -> float:
-        result = machine.result
-        return 2.0 if result is None or result.auc is None else result.auc
-
-    return sorted(machines, key=auc)[:DRAWN_AT_MOST]
-
-
-def draw_scores(path: Path, machines: Sequence[MachineScores]) -> None:
-    """Draw each machine's histogram of anomaly scores to a PNG."""
+def draw_scores(path: Path, machines: Sequence[MachineScores]) -> bool:
+    """Draw each machine's histogram of anomaly scores to a PNG; False where there is no machine."""
     drawn = worst_first(machines)
+    if not drawn:
+        return False
     n_columns = min(3, len(drawn))
     n_rows = -(-len(drawn) // n_columns)
     figure, axes = _subplots(n_rows, n_columns, width=4.2 * n_columns, height=2.6 * n_rows)
@@ -156,6 +44,7 @@ def draw_scores(path: Path, machines: Sequence[MachineScores]) -> None:
     axes[0].set_ylabel("clips", fontsize=8)
     axes[0].legend(frameon=False, fontsize=8)
     _save(figure, path)
+    return True
 
 
 def draw_roc(path: Path, machines: Sequence[MachineScores]) -> bool:
@@ -194,22 +83,23 @@ def _subplots(
 
 
 def _save(figure: Any, path: Path) -> None:
+    """Write the PNG whole; every text is shown as it is, with fonts that have its characters."""
     from matplotlib.text import Text
 
     texts = figure.findobj(Text)
+    for text in texts:  # a machine may have any name, in any script
+        text.set_text(visible(text.get_text()))
     fonts = _fonts_for("".join(text.get_text() for text in texts))
-    for text in texts:  # a machine may be called anything, in any script
+    for text in texts:
         text.set_parse_math(False)
         text.set_fontfamily(fonts)
-    partial = path.with_name(f".{path.name}.partial")
-    with warnings.catch_warnings():
+    with whole_file(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(partial, dpi=110, format="png")
-    partial.replace(path)
+        figure.savefig(temporary, dpi=110, format="png")
 
 
 def _fonts_for(text: str) -> list[str]:
-    """Name the usual font and, for what it lacks, installed ones that have it."""
+    """Name the usual font and, for the characters that it lacks, installed fonts that have them."""
     from matplotlib import font_manager, rcParams
 
     usual = list(rcParams["font.family"])

@@ -1,207 +1,23 @@
-"""Results as files and as tables a person reads at a glance.
+r"""Tables for a terminal: names stay whole, and columns give way where the screen is narrow.
 
-Files appear whole or not at all. AUC and pAUC are fractions: six decimals in files, three in
-tables, with the 95 % interval beside them.
+AUC and pAUC are fractions with three decimals. Names come from outside, so they are shown as they
+are: nothing in them is markup, and control characters are written as `\x1b` and the like.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from itertools import groupby
-from pathlib import Path, PurePosixPath
-from statistics import stdev
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from detect.fitting import ClipTable, Scores
-from detect.results import TOTAL, Result, official_score
+from detect.results import Decided, Result, official_score
+from ground.text import visible
+from report.leaderboard import Entry, columns_of, is_name, ranked
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-COLUMNS = (
-    "machine_type",
-    "machine_id",
-    "n_train",
-    "n_normal",
-    "n_anomalous",
-    "auc",
-    "auc_low",
-    "auc_high",
-    "pauc",
-    "pauc_low",
-    "pauc_high",
-)
-DOMAIN_COLUMNS = ("auc_source", "auc_target")
-
-
-def results_csv(rows: Sequence[Result]) -> str:
-    """Format `results.csv`; domain columns are appended where the data set has domains."""
-    columns = COLUMNS + (DOMAIN_COLUMNS if _has_domains(rows) else ())
-    return _csv([columns, *([_cell(getattr(row, c)) for c in columns] for row in rows)])
-
-
-def results_json(rows: Sequence[Result], year: int, more: Mapping[str, Any] | None = None) -> str:
-    """Format `results.json`: every row with its note, the official score, and what is added."""
-    content = {
-        "results": [asdict(row) for row in rows],
-        "official_score": official_score(rows, year),
-        "year": year,
-        **(more or {}),
-    }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def write_results(
-    folder: Path,
-    rows: Sequence[Result],
-    *,
-    year: int = 2020,
-    more: Mapping[str, Any] | None = None,
-) -> None:
-    """Write `results.csv` and `results.json`."""
-    write_whole(folder / "results.csv", results_csv(rows))
-    write_whole(folder / "results.json", results_json(rows, year, more))
-
-
-def write_scores(
-    folder: Path, table: ClipTable, scores: Sequence[Scores], year: int = 2020
-) -> list[Path]:
-    """Write one `anomaly_score_<type>_<machine_id>.csv` per machine as DCASE wants it.
-
-    No header, `file name,score`, higher is more anomalous. 2021 has a file per domain
-    (`..._source_test.csv`), later years one per section (`..._test.csv`).
-    """
-    domain_of = dict(zip(table.key, table.domain, strict=True))
-    files: dict[str, list[tuple[str, str]]] = {}
-    for fitted in scores:
-        unit = fitted.unit
-        for key, machine_id, score in zip(
-            unit.test_keys, unit.test_ids, fitted.scores, strict=True
-        ):
-            suffix = _suffix(year, domain_of[key])
-            name = f"anomaly_score_{unit.machine_type}_{machine_id}{suffix}.csv"
-            files.setdefault(name, []).append((key, repr(float(score))))
-    paths = []
-    for name, lines in sorted(files.items()):
-        names = _short_names([key for key, _ in lines])
-        text = _csv(zip(names, (score for _, score in lines), strict=True))
-        paths.append(folder / name.replace("/", "_"))
-        write_whole(paths[-1], text)
-    return paths
-
-
-def write_ranking(folder: Path, table: ClipTable, scores: Sequence[Scores]) -> Path:
-    """Write `ranking.csv`: every test clip of each machine, the most anomalous first."""
-    label_of = dict(zip(table.key, table.label, strict=True))
-    clips = [
-        (fitted.unit.machine_type, machine_id, -float(score), key)
-        for fitted in scores
-        for key, machine_id, score in zip(
-            fitted.unit.test_keys, fitted.unit.test_ids, fitted.scores, strict=True
-        )
-    ]
-    lines = [["machine_type", "machine_id", "rank", "key", "anomaly_score", "label"]]
-    for (machine_type, machine_id), own in groupby(sorted(clips), key=lambda clip: clip[:2]):
-        for rank, (_, _, score, key) in enumerate(own, start=1):
-            told = [machine_type, machine_id, str(rank), key, repr(-score), label_of[key]]
-            lines.append(told)
-    path = folder / "ranking.csv"
-    write_whole(path, _csv(lines))
-    return path
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Put a file in place complete, or leave what was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def results_table(rows: Sequence[Result], title: str = "", year: int = 2020) -> Table:
-    """Lay out one type's machines and their summaries, intervals beside the figures."""
+    from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
     from rich.text import Text
-
-    domains = _has_domains(rows)
-    heading = Text(title, "table.title") if title else None
-    table = Table(title=heading, title_justify="left", box=None, pad_edge=False)
-    table.add_column("machine", no_wrap=True)
-    for column in ("train", "normal", "anom."):
-        table.add_column(column, justify="right")
-    for column in ("AUC", "pAUC"):
-        table.add_column(column, justify="right", no_wrap=True)
-        table.add_column("95 %", no_wrap=True, style="dim")
-    if domains:
-        table.add_column("source", justify="right")
-        table.add_column("target", justify="right")
-    ended = False
-    for row in rows:
-        if row.is_summary and not ended:
-            table.add_section()
-        ended = row.is_summary
-        cells: list[Any] = [
-            Text(f"{row.machine_type} {row.machine_id}", "bold" if row.is_summary else ""),
-            str(row.n_train),
-            str(row.n_normal),
-            str(row.n_anomalous),
-            Text(_figure(row.auc), _colour(row.auc)),
-            _interval(row.auc_low, row.auc_high),
-            Text(_figure(row.pauc), _colour(row.pauc)),
-            _interval(row.pauc_low, row.pauc_high),
-        ]
-        if domains:
-            cells += [_figure(row.auc_source), _figure(row.auc_target)]
-        table.add_row(*cells)
-    notes = [f"{row.machine_type} {row.machine_id}: {row.note}" for row in rows if row.note]
-    official = official_score(rows, year)
-    if domains and official is not None:
-        notes.append(f"official score of DCASE {year} (harmonic mean): {official:.3f}")
-    table.caption = Text("\n".join(notes), "table.caption") if notes else None
-    table.caption_justify = "left"
-    return table
-
-
-def leaderboard_csv(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Format `leaderboard.csv`: one line per combination, the columns of all entries."""
-    columns = list(dict.fromkeys(column for entry in entries for column in entry))
-    lines = ([_cell(entry.get(column)) for column in columns] for entry in entries)
-    return _csv([columns, *lines])
-
-
-def leaderboard_entry(rows: Sequence[Result], **combination: str) -> dict[str, Any]:
-    """Sum up one combination: mean, harmonic mean and pooled AUC, averaged over types."""
-    entry: dict[str, Any] = dict(combination)
-    for summary in ("mean", "hmean", "pooled"):
-        for figure in ("auc", "pauc"):
-            values = [
-                value
-                for row in rows
-                if row.machine_id == summary
-                and row.machine_type != TOTAL
-                and (value := getattr(row, figure)) is not None
-            ]
-            entry[f"{figure}_{summary}"] = sum(values) / len(values) if values else None
-    notes = dict.fromkeys(row.note for row in rows if row.is_summary and row.auc is None)
-    entry["note"] = "; ".join(note for note in notes if note)
-    return entry
-
-
-def ranked(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Sort combinations by mean AUC, best first; those without one come last."""
-    return sorted(entries, key=lambda e: (e.get("auc_mean") is None, -(e.get("auc_mean") or 0.0)))
-
 
 FIGURES = {
     "auc_mean": "AUC mean",
@@ -210,112 +26,188 @@ FIGURES = {
     "auc_pooled": "pooled",
     "pauc_mean": "pAUC mean",
 }
+GIVES_WAY = {"auc_pooled": 3, "auc_hmean": 2, "pauc_mean": 1}
+"""Which figures of a leaderboard are left out first where the screen is narrow."""
+ORDER = "by AUC of its test clips (oracle order)"
 RATES = {"accuracy": "acc", "precision": "prec", "recall": "rec", "f1": "F1"}
+LISTED = 4
+"""As many names as one note lists; of more it says how many."""
 
 
-def over_seeds(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Merge entries that differ in their seed only: mean of each figure, spread of the AUC.
+@dataclass(frozen=True)
+class Column:
+    """A column; those with the highest `gives_way` are left out first, those with 0 never."""
 
-    `auc_spread` is the sample standard deviation of `auc_mean` over the seeds.
-    """
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for entry in entries:
-        names = tuple(item for item in entry.items() if item[0] != "seed" and _is_name(*item))
-        groups.setdefault(names, []).append(entry)
-    merged = []
-    for names, same in groups.items():
-        columns = dict.fromkeys(column for entry in same for column in entry)
-        n_rated = sum(isinstance(entry.get("auc_mean"), float) for entry in same)
-        whole: dict[str, Any] = {**dict(names), "seeds": str(n_rated)}
+    heading: str
+    cells: Sequence[Text]
+    gives_way: int = 0
+    is_name: bool = False
+
+
+@dataclass(frozen=True)
+class FittedTable:
+    """A table that rich prints with as many of its columns as fit, and lines of notes below."""
+
+    columns: Sequence[Column]
+    title: str = ""
+    notes: Sequence[str] = ()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield title, table and notes; each may be wider than the table and wraps by itself."""
+        if self.title:
+            yield _text(self.title, "table.title")
+        yield self._fitted(console, options)
+        for note in self.notes:
+            yield _text(note, "table.caption")
+
+    def _fitted(self, console: Console, options: ConsoleOptions) -> Table:
+        """Leave out columns until the rest fits, or until only those are left that stay."""
+        columns = list(self.columns)
+        unbounded = options.update(width=1_000_000)
+        while True:
+            table = self._table(columns)
+            first = max((column.gives_way for column in columns), default=0)
+            if not first or console.measure(table, options=unbounded).maximum <= options.max_width:
+                return table
+            columns = [column for column in columns if column.gives_way < first]
+
+    def _table(self, columns: Sequence[Column]) -> Table:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False)
         for column in columns:
-            values = [v for entry in same if isinstance(v := entry.get(column), float)]
-            if values:
-                whole[column] = sum(values) / len(values)
-                if column == "auc_mean" and len(values) > 1:
-                    whole["auc_spread"] = stdev(values)
-        for column in ("note", "error"):
-            if told := next((entry[column] for entry in same if entry.get(column)), ""):
-                whole[column] = told
-        merged.append(whole)
-    return merged
+            table.add_column(
+                _text(column.heading),
+                justify="left" if column.is_name else "right",
+                no_wrap=not column.is_name,
+                overflow="fold",
+            )
+        for cells in zip(*(column.cells for column in columns), strict=True):
+            table.add_row(*cells)
+        return table
 
 
-def leaderboard_table(entries: Sequence[Mapping[str, Any]], title: str = "") -> Table:
-    """Lay out a grid's combinations, best mean AUC first, failures with their reason last."""
-    from rich.table import Table
+def results_table(rows: Sequence[Result], title: str = "", year: int = 2020) -> FittedTable:
+    """Lay out one type's machines and their summaries, intervals beside the figures."""
+    columns = [
+        Column("machine", [_text(row.name, "bold" * row.is_summary) for row in rows], 0, True),
+        *(
+            Column(heading, [_text(str(count)) for count in counts], 3)
+            for heading, counts in (
+                ("train", [row.n_train for row in rows]),
+                ("normal", [row.n_normal for row in rows]),
+                ("anom.", [row.n_anomalous for row in rows]),
+            )
+        ),
+        Column("AUC", [_figure(row.auc) for row in rows]),
+        Column("95 %", [_interval(row.auc_low, row.auc_high) for row in rows], 4),
+        Column("pAUC", [_figure(row.pauc) for row in rows]),
+        Column("95 %", [_interval(row.pauc_low, row.pauc_high) for row in rows], 4),
+    ]
+    has_domains = any(r.auc_source is not None or r.auc_target is not None for r in rows)
+    if has_domains:
+        columns += [
+            Column("source", [_figure(row.auc_source) for row in rows], 2),
+            Column("target", [_figure(row.auc_target) for row in rows], 2),
+        ]
+    notes = notes_of(rows)
+    if any(row.decided for row in rows):
+        columns.append(Column("alarms", [_text(alarms(row.decided)) for row in rows], 1))
+        notes.append("alarms: promised -> measured false-alarm rate, anomalous clips found")
+    official = official_score(rows, year)
+    if has_domains and official is not None:
+        notes.append(f"official score of DCASE {year} (harmonic mean): {official:.3f}")
+    return FittedTable(columns, title, notes)
+
+
+def notes_of(rows: Sequence[Result]) -> list[str]:
+    """Say each note of the rows once, with the machines that it is about."""
+    return list(_noted((row.name, row.note) for row in rows))
+
+
+def alarms(decided: Decided | None) -> str:
+    """Say what a threshold promised and did: `5 % -> 6.3 %, recall 71 %`; "" without one."""
+    if decided is None:
+        return ""
+    promised, false_alarms = decided.promised_false_alarms, decided.false_alarms
+    rates = [percent(rate) for rate in (promised, false_alarms) if rate is not None]
+    if false_alarms is None and decided.recall is None:  # no labels
+        counted = f"{decided.n_decided_anomalous} anomalous"
+    else:
+        counted = "" if decided.recall is None else f"recall {percent(decided.recall)}"
+    return ", ".join(filter(None, [" -> ".join(rates), counted]))
+
+
+def percent(share: float) -> str:
+    """Write a share in percent, with two digits: `5 %`, `6.3 %`, `71 %`."""
+    number = 100 * share
+    return f"{number:.0f} %" if number >= 10 else f"{float(f'{number:.2g}'):g} %"
+
+
+def leaderboard_table(entries: Sequence[Entry], title: str = "") -> FittedTable:
+    """Lay out a grid's combinations, best mean AUC first; reasons of failures are below.
+
+    The title says that the order uses labels, and names what all combinations share.
+    """
+    entries = ranked(entries)
+    columns = columns_of(entries)
+    names = [name for name in columns if any(is_name(name, e.get(name)) for e in entries)]
+    shared = {
+        name: values.pop()
+        for name in names
+        if len(entries) > 1 and len(values := {str(e.get(name, "")) for e in entries}) == 1
+    }
+    said = [title, ORDER, *(f"{name} {value}" for name, value in shared.items())]
+    told_apart = [name for name in names if name not in shared]
+    shown = [
+        Column(name, [_text(str(entry.get(name, ""))) for entry in entries], 0, True)
+        for name in told_apart
+    ]
+    for figure, heading in FIGURES.items():
+        if figure in columns or figure != "auc_spread":
+            cells = [_figure(entry.get(figure), figure != "auc_spread") for entry in entries]
+            shown.append(Column(heading, cells, GIVES_WAY.get(figure, 0)))
+    for column in columns:
+        rate, at, threshold = column.partition("_at_")
+        if at and rate in RATES:
+            cells = [_figure(entry.get(column), False) for entry in entries]
+            shown.append(Column(f"{RATES[rate]} {threshold}", cells, 4))
+    reasons = (
+        (" ".join(str(entry[name]) for name in told_apart if entry.get(name)), entry.get(kind, ""))
+        for kind in ("error", "note")
+        for entry in entries
+    )
+    return FittedTable(shown, ", ".join(filter(None, said)), list(_noted(reasons)))
+
+
+def _noted(notes: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Say each note once, with the names that it is about."""
+    names_of: dict[str, list[str]] = {}
+    for name, note in notes:
+        if note:
+            names_of.setdefault(note, []).append(name)
+    for note, names in names_of.items():
+        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+        yield f"{', '.join(names[:LISTED])}{more}: {note}".removeprefix(": ")
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Show a text in one line."""
     from rich.text import Text
 
-    entries = ranked(entries)
-    columns = dict.fromkeys(column for entry in entries for column in entry)
-    names = [c for c in columns if any(c in e and _is_name(c, e[c]) for e in entries)]
-    figures = {c: heading for c, heading in FIGURES.items() if c in columns or c != "auc_spread"}
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
-    for name in names:
-        table.add_column(name)
-    for heading in figures.values():
-        table.add_column(heading, justify="right", no_wrap=True)
-    rates = [column for column in columns if "_at_" in column]
-    for column in rates:
-        rate, _, threshold = column.partition("_at_")
-        table.add_column(f"{RATES[rate]} {threshold}", justify="right", no_wrap=True)
-    noted = any(entry.get("note") or entry.get("error") for entry in entries)
-    if noted:
-        table.add_column("", style="yellow")
-    for entry in entries:
-        cells: list[Any] = [str(entry.get(name, "")) for name in names]
-        cells += [
-            Text(_figure(entry.get(c)), "" if c == "auc_spread" else _colour(entry.get(c)))
-            for c in figures
-        ]
-        cells += [_figure(entry.get(column)) for column in rates]
-        if noted:
-            cells.append(str(entry.get("error") or entry.get("note") or ""))
-        table.add_row(*cells)
-    return table
+    return Text(visible(text).replace("\n", "\\n").replace("\t", "\\t"), style)
 
 
-def _is_name(column: str, value: Any) -> bool:
-    """Whether a column says which combination it is, rather than how good."""
-    return column not in ("note", "error", "folder") and isinstance(value, str)
+def _figure(value: float | None, is_auc: bool = True) -> Text:
+    from rich.text import Text
 
-
-def _has_domains(rows: Iterable[Result]) -> bool:
-    return any(row.auc_source is not None or row.auc_target is not None for row in rows)
-
-
-def _suffix(year: int, domain: str) -> str:
-    if year <= 2020:
-        return ""
-    return f"_{domain}_test" if year == 2021 and domain else "_test"
-
-
-def _short_names(keys: Sequence[str]) -> list[str]:
-    """File names without folders, as DCASE lists them; keys where two would be alike."""
-    names = [PurePosixPath(key).name for key in keys]
-    return names if len(set(names)) == len(names) else list(keys)
-
-
-def _cell(value: Any) -> str:
     if value is None:
-        return ""
-    return f"{value:.6f}" if isinstance(value, float) else str(value)
+        return Text("-", "dim")
+    style = "" if not is_auc else "green" if value >= 0.9 else "red" if value < 0.5 else ""
+    return Text(f"{value:.3f}", style)
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _interval(low: float | None, high: float | None) -> Text:
+    from rich.text import Text
 
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{low:.2f}-{high:.2f}"
-
-
-def _colour(value: float | None) -> str:
-    if value is None:
-        return "dim"
-    return "green" if value >= 0.9 else "red" if value < 0.5 else ""
-
-
-def _csv(lines: Iterable[Iterable[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
+    return Text("" if low is None or high is None else f"{low:.2f}-{high:.2f}", "dim")

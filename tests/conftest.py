@@ -1,5 +1,6 @@
-"""What every test shares: one torch thread, a seeded generator, the folder of real data."""
+"""What every test shares: one torch thread, Ctrl-C, a seeded generator, the folder of real data."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 torch.set_num_threads(1)
+# A suite that a shell starts in the background inherits an ignored Ctrl-C, and so do its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

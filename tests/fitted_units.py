@@ -4,8 +4,8 @@ from zlib import crc32
 
 import numpy as np
 
-from detect import DETECTORS, detector_options
-from detect.fitting import ClipTable, DetectorChoice
+from detect import detector_options, facts_of
+from detect.fitting import ClipTable, DetectorChoice, fit_and_score, units
 
 SMALL = {
     "mel_mlp_ae": {"hidden": (32, 8)},
@@ -20,19 +20,34 @@ COLUMNS = ("key", "machine_type", "machine_id", "split", "label")
 
 
 def quick(name):
-    quickly = {"epochs": 3, "weights": "random"}
-    options = {option: quickly[option] for option in detector_options(name) if option in quickly}
-    return DetectorChoice(name, {**options, **SMALL.get(name, {})}), DETECTORS[name]
+    """Return a choice of this detector that fits in a moment, and the facts about it."""
+    fast = {"epochs": 3, "weights": "random"}
+    options = {option: fast[option] for option in detector_options(name) if option in fast}
+    return DetectorChoice(name, {**options, **SMALL.get(name, {})}), facts_of(name)
+
+
+class MedianDistance:
+    """A detector of somebody else's: no scikit-learn, `fit` and `score_samples` only."""
+
+    def __init__(self, power: float = 1.0):
+        self.power = power
+
+    def fit(self, X):
+        self.centre = np.median(X, axis=0)
+        return self
+
+    def score_samples(self, X):
+        return -(np.abs(X - self.centre).sum(axis=1) ** self.power)
 
 
 class Embeddings:
     """Vectors by key, drawn from the key's own seed; counts what is read."""
 
     def __init__(self, shape=(6,), shift=0.0):
-        self.shape, self.shift, self.asked = shape, shift, []
+        self.shape, self.shift, self.keys_read = shape, shift, []
 
     def __call__(self, keys):
-        self.asked += keys
+        self.keys_read += keys
         return np.stack([self.of(key) for key in keys]).astype(np.float32)
 
     def of(self, key):
@@ -53,3 +68,12 @@ def table(ids=("id_00", "id_02"), n_train=16, n_test=12, machine_type="slider"):
                 (key.replace("anomalo", "anomaly"), machine_type, machine_id, "test", label)
             )
     return ClipTable(*(tuple(column) for column in zip(*clips, strict=True)))
+
+
+def score(clips, choice, read=None, fit_per="id"):
+    read = read or Embeddings()
+    return [fit_and_score(unit, read, choice, 0) for unit in units(clips, fit_per)]
+
+
+def by_key(scored):
+    return {key: value for one in scored for key, _, value in one.by_clip()}

@@ -62,7 +62,7 @@ def main() -> None:
             counts["late" if os.WTERMSIG(status) == signal.SIGALRM else "crashed"] += 1
         else:
             counts["refused" if os.WEXITSTATUS(status) else "read"] += 1
-    print(json.dumps({**counts, "slowest_s": slowest, "most_mb": largest}))  # noqa: T201
+    print(json.dumps({**counts, "slowest_s": slowest, "most_mb": largest}))
 
 
 if __name__ == "__main__":

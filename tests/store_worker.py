@@ -19,6 +19,13 @@ KEYS = [f"fan/train/normal_id_{i % 4:02d}_{i:08d}.wav" for i in range(240)]
 DIM = 48
 
 
+def environment() -> dict[str, str]:
+    """Return the environment in which a process finds the rooms and this module."""
+    tests = Path(__file__).parent
+    path = os.pathsep.join([str(tests.parent), str(tests)])
+    return {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
+
+
 def vector(key: str, generation: int) -> np.ndarray:
     seed = hashlib.sha256(f"{key} {generation}".encode()).digest()
     return np.frombuffer(seed * (DIM // 8), dtype=np.uint32).astype(np.float32)[:DIM] + 1

@@ -14,9 +14,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from detect.detector import NetworkDetector
 from detect.detectors import networks
 from detect.detectors.training import Epoch, seeded, train
-from detect.options import Count, Positive, check_own_options
+from ground.options import Count, Positive
 
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {"mlp": networks.mlp, "unet": networks.unet}
 SCORED_AT_ONCE = 1024
@@ -27,7 +28,7 @@ def reconstruction_error(network: nn.Module, batch: Tensor) -> Tensor:
     return nn.functional.mse_loss(network(batch), batch)
 
 
-class Autoencoder(BaseEstimator):  # type: ignore[misc]
+class Autoencoder(NetworkDetector, BaseEstimator):  # type: ignore[misc]
     """Mean squared error of a dense network that learned to rebuild normal clips.
 
     `network` is "mlp" or "unet" (widths of the reports, by the vectors' width) or a function
@@ -58,7 +59,7 @@ class Autoencoder(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Train on normal clips X (n_clips, dim); a tenth of them decides when to stop."""
-        check_own_options(self)
+        self.check_options()
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         seed = seed_of(self.random_state)
         clips = torch.tensor(X, dtype=torch.float32)

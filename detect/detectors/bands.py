@@ -1,24 +1,29 @@
-"""Nearest neighbours per frequency band (BEAM): training-free, and says which band is odd."""
+"""Nearest neighbours per frequency band (BEAM), without training; distances are per band."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from detect.detectors.distance import Array
-from detect.options import Count, check_own_options
+from detect.detector import OwnDetector, Takes
+from ground.options import Count
+
+Array = NDArray[np.float64]
 
 
-class BandKNN(BaseEstimator):  # type: ignore[misc]
+class BandKNN(OwnDetector, BaseEstimator):  # type: ignore[misc]
     """Cosine distance to the k nearest training clips, band by band, mean or maximum over bands.
 
     Takes the encoder's map with frequency kept and time pooled, (n, n_bands, dim). The nearest
     clips may differ from band to band.
     """
+
+    takes: ClassVar[Takes] = "bands"
+    wants_scaling: ClassVar[bool] = False
 
     def __init__(self, k: Count = 1, *, over_bands: Literal["mean", "max"] = "mean") -> None:
         self.k = k
@@ -26,7 +31,7 @@ class BandKNN(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Keep the bands of normal clips X (n, n_bands, dim)."""
-        check_own_options(self)
+        self.check_options()
         self.bands_ = _directions(X)
         self.k_ = min(self.k, len(X))
         return self

@@ -1,4 +1,4 @@
-"""Detectors that rate a clip by its distance from the normal ones."""
+"""Detectors that rate a clip by its distance from the nearest normal ones."""
 
 from __future__ import annotations
 
@@ -7,96 +7,25 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, solve_triangular
 from sklearn.base import BaseEstimator
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from detect.options import Count, check_own_options
+from detect.detector import OwnDetector
+from ground.options import Count
 
 Array = NDArray[np.float64]
-SCORED_AT_ONCE = 4096
 SEARCHED_AT_ONCE = 1024
 COMPARED_AT_ONCE = 32  # fits the cache
-LEAST_SHRINKAGE = 1e-8
 
 
-class Mahalanobis(BaseEstimator):  # type: ignore[misc]
-    """Squared distance from the mean normal clip, in units of shrunk covariance.
-
-    The shrinkage is Ledoit and Wolf's (2004): (1 - s) S + s m I with m the mean variance. It is
-    never inverted: S = Z'Z / n, so that with fewer clips than dimensions an (n, n) system
-    (Woodbury) does, and a Cholesky factor of (dim, dim) otherwise.
-    """
-
-    def fit(self, X: NDArray[Any], y: object = None) -> Self:
-        """Learn mean and covariance of normal clips X (n, dim)."""
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        n, dim = X.shape
-        self.location_ = X.mean(axis=0)
-        Z = X - self.location_
-        gram = Z @ Z.T if n < dim else Z.T @ Z
-        mean_variance = np.trace(gram) / (n * dim)
-        # without any, two clips or equal columns would leave a singular covariance
-        self.shrinkage_ = max(_ledoit_wolf_shrinkage(Z, gram), LEAST_SHRINKAGE)
-        self._diagonal = self.shrinkage_ * mean_variance
-        weight = (1 - self.shrinkage_) / n  # covariance = weight Z'Z + diagonal I
-        self._clips = None
-        if mean_variance == 0:  # all clips are alike: fall back to the Euclidean distance
-            self._diagonal, self._factor = 1.0, np.eye(dim)
-        elif weight == 0:
-            self._factor = np.sqrt(self._diagonal) * np.eye(dim)
-        elif n < dim:
-            self._clips = np.sqrt(weight) * Z
-            self._factor = cho_factor(weight * gram + self._diagonal * np.eye(n), lower=True)[0]
-        else:
-            covariance = weight * gram + self._diagonal * np.eye(dim)
-            self._factor = cho_factor(covariance, lower=True)[0]
-        return self
-
-    def mahalanobis(self, X: NDArray[Any]) -> Array:
-        """Squared distance of each row from the mean."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        parts = [
-            self._distances(X[i : i + SCORED_AT_ONCE]) for i in range(0, len(X), SCORED_AT_ONCE)
-        ]
-        return np.concatenate(parts)
-
-    def score_samples(self, X: NDArray[Any]) -> Array:
-        """Rate each row; higher means more normal."""
-        return -self.mahalanobis(X)
-
-    def _distances(self, X: Array) -> Array:
-        Z = X - self.location_
-        if self._clips is None:
-            whitened = solve_triangular(self._factor, Z.T, lower=True)
-            return np.einsum("ij,ij->j", whitened, whitened)  # type: ignore[no-any-return]
-        # (C'C + dI)^-1 = (I - C' (CC' + dI)^-1 C) / d
-        along = solve_triangular(self._factor, self._clips @ Z.T, lower=True)
-        own = np.einsum("ij,ij->i", Z, Z)
-        return np.maximum(own - np.einsum("ij,ij->j", along, along), 0.0) / self._diagonal  # type: ignore[no-any-return]
-
-
-def _ledoit_wolf_shrinkage(Z: Array, gram: Array) -> float:
-    """Weight of the scaled identity; Z is centred, gram is Z'Z or ZZ' (same Frobenius norm)."""
-    n, dim = Z.shape
-    if dim == 1:
-        return 0.0
-    mean_variance = np.trace(gram) / (n * dim)
-    covariance_norm = np.sum(np.square(gram)) / n**2
-    fourth = np.sum(np.square(np.einsum("ij,ij->i", Z, Z)))
-    noise = (fourth / n - covariance_norm) / (dim * n)
-    spread = covariance_norm / dim - mean_variance**2
-    return float(np.clip(noise / spread, 0.0, 1.0)) if spread > 0 else 0.0
-
-
-class KNN(BaseEstimator):  # type: ignore[misc]
+class KNN(OwnDetector, BaseEstimator):  # type: ignore[misc]
     """Mean distance to the k nearest normal clips.
 
     `normalize` weighs each distance by how sparse the training clips are around that neighbour
-    (its mean distance to `density_k` others, leave-one-out): "ldn" divides by it, "varmin"
-    subtracts the multiple that minimises the variance of the training clips' own scores.
+    (its mean distance to `density_k` others, leave-one-out): "ldn" divides by it (Wilkinghoff et
+    al., arXiv:2509.10951), "varmin" subtracts the multiple of it that minimises the variance of
+    the training clips' own scores (Matsumoto et al., DCASE 2025).
     """
 
     def __init__(
@@ -114,12 +43,12 @@ class KNN(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Keep normal clips X (n, dim)."""
-        check_own_options(self)
-        alone = self.normalize == "none"
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=1 if alone else 2)
+        self.check_options()
+        is_plain = self.normalize == "none"
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=1 if is_plain else 2)
         self.clips_ = self._on_sphere(X)
         self.k_ = min(self.k, len(X))
-        if not alone:
+        if not is_plain:
             others = min(self.density_k, len(X) - 1)
             distance, index = nearest(self.clips_, self.clips_, others, leave_one_out=True)
             self.density_ = np.maximum(distance.mean(axis=1), np.finfo(float).tiny)
@@ -135,7 +64,7 @@ class KNN(BaseEstimator):  # type: ignore[misc]
         X = self._on_sphere(validate_data(self, X, dtype=np.float64, reset=False))
         if self.normalize == "none":
             return -nearest(X, self.clips_, self.k_)[0].mean(axis=1)  # type: ignore[no-any-return]
-        # any training clip may be the nearest once its density counts
+        # weighted by its density, any training clip may be the nearest
         distance = all_distances(X, self.clips_)
         density = self.density_
         if self.normalize == "ldn":
@@ -172,19 +101,21 @@ def nearest(
     distances, indices = [], []
     for start in range(0, len(X), SEARCHED_AT_ONCE):
         rows = torch.from_numpy((X[start : start + SEARCHED_AT_ONCE] - centre).astype(np.float32))
-        own = torch.arange(start, start + len(rows))
+        own_rows = torch.arange(start, start + len(rows))
         # x.c - |c|^2 / 2 is largest for the nearest clip c
         closeness = torch.addmm(half_norm, rows, bank.T)  # (n, n_clips)
         if leave_one_out:
-            closeness[own - start, own] = -torch.inf
+            closeness[own_rows - start, own_rows] = -torch.inf
         found = closeness.topk(n_candidates, dim=1, sorted=False).indices
-        few = COMPARED_AT_ONCE
-        pairs = zip(torch.split(rows, few), torch.split(found, few), strict=True)
+        parts = (torch.split(values, COMPARED_AT_ONCE) for values in (rows, found))
         with on_threads(1):  # many small steps
-            gaps = [torch.linalg.vector_norm(bank[of] - x[:, None], dim=2) for x, of in pairs]
+            gaps = [
+                torch.linalg.vector_norm(bank[of] - x[:, None], dim=2)
+                for x, of in zip(*parts, strict=True)
+            ]
         exact = torch.cat(gaps)  # (n, n_candidates)
         if leave_one_out:
-            exact[found == own[:, None]] = torch.inf
+            exact[found == own_rows[:, None]] = torch.inf
         near, order = exact.topk(k, dim=1, largest=False)
         distances.append(near.double().numpy())
         indices.append(found.gather(1, order).numpy())
@@ -198,7 +129,7 @@ def all_distances(X: Array, clips: Array) -> Array:
     return torch.cdist(torch.from_numpy(X), torch.from_numpy(clips)).numpy()
 
 
-class LOF(LocalOutlierFactor):  # type: ignore[misc]
+class LOF(OwnDetector, LocalOutlierFactor):  # type: ignore[misc]
     """Local outlier factor of new clips; k is no more than there are other training clips."""
 
     def __init__(self, n_neighbors: Count = 20) -> None:
@@ -206,6 +137,7 @@ class LOF(LocalOutlierFactor):  # type: ignore[misc]
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Learn the local densities of normal clips X (n, dim)."""
+        self.check_options()
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="n_neighbors .* is greater than")

@@ -15,10 +15,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from detect.detectors.networks import MLP, VAE, drawn
+from detect.detectors.networks import MLP, VAE, Widths, drawn
 from detect.detectors.sequences import SequenceDetector, Sequences, lengths
 from detect.detectors.stacked_frames import negative_elbo
-from detect.options import Count, CountOrZero, NotNegative
+from ground.options import Count, CountOrZero, NotNegative
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -63,7 +63,7 @@ class ImageDetector(SequenceDetector, ABC):
 class FlattenedAE(ImageDetector):
     """All numbers of the image as one vector, dense network down `hidden` and back."""
 
-    hidden: tuple[Count, ...] = (512, 256, 64)
+    hidden: Widths = (512, 256, 64)
 
     def _network(self, clips: Tensor) -> nn.Module:
         shape = clips.shape[1:]
@@ -98,7 +98,7 @@ class VariationalImages(ImageDetector, ABC):
 class FlattenedVAE(VariationalImages):
     """Dense variational autoencoder of all numbers of the image."""
 
-    hidden: tuple[Count, ...] = (512, 256)
+    hidden: Widths = (512, 256)
     latent: Count = 8
     beta: NotNegative = 0.001
 
@@ -122,7 +122,7 @@ class FlatImages(nn.Module):
 class ConvVAE(VariationalImages):
     """Three stride-2 convolutions, a few latent numbers, and back."""
 
-    widths: tuple[Count, ...] = (32, 64, 128)
+    widths: Widths = (32, 64, 128)
     latent: Count = 8
     beta: NotNegative = 0.1
 
@@ -159,9 +159,9 @@ class ConvVAENetwork(nn.Module):
 class StridedConvAE(ImageDetector):
     """Three stride-2 convolutions and back to a sigmoid."""
 
-    widths: tuple[Count, ...] = (32, 64, 128)
+    widths: Widths = (32, 64, 128)
 
-    unit_range: ClassVar[bool] = True
+    wants_scaling: ClassVar[bool] = False
 
     def _network(self, clips: Tensor) -> nn.Module:
         layers = [*strided_convs(self.widths), *transposed_convs(self.widths), nn.Sigmoid()]
@@ -174,9 +174,9 @@ class PooledConvAE(ImageDetector):
 
     epochs: Count = 15
     patience: Count = 5
-    widths: tuple[Count, ...] = (32, 64, 128)
+    widths: Widths = (32, 64, 128)
 
-    unit_range: ClassVar[bool] = True
+    wants_scaling: ClassVar[bool] = False
 
     def _network(self, clips: Tensor) -> nn.Module:
         layers: list[nn.Module] = []

@@ -13,18 +13,21 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from detect.options import Count, Positive, check_own_options
+from detect.detector import OwnDetector
+from ground.options import Count, Positive
 
 Array = NDArray[np.float64]
 
 
-class GMM(BaseEstimator):  # type: ignore[misc]
+class GMM(OwnDetector, BaseEstimator):  # type: ignore[misc]
     """Log-likelihood under a full-covariance Gaussian mixture.
 
-    `rate_by` is "mixture" or "nearest" (the best component without its weight, as TWFR-GMM).
+    `rate_by` is "mixture" or "nearest" (the best component without its weight, as in TWFR-GMM: Guan
+    et al., "Time-weighted frequency domain audio representation with GMM estimator for anomalous
+    sound detection", ICASSP 2023).
     n clips span n - 1 dimensions; in all others every component has variance `reg_covar` and
-    mean zero, so that the mixture is fitted within the span and the rest is added in closed
-    form: the same likelihood at a fraction of the cost.
+    mean zero. So the mixture is fitted within the span and the rest is added in closed form, which
+    gives the same likelihood at a fraction of the cost.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class GMM(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Fit the mixture to normal clips X (n, dim)."""
-        check_own_options(self)
+        self.check_options()
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         n, dim = X.shape
         self.location_ = X.mean(axis=0)

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import torch
+from annotated_types import MinLen
 from torch import Tensor, nn
+
+from ground.options import Count
+
+Widths = Annotated[tuple[Count, ...], MinLen(1)]
+"""Widths of layers, one or more."""
 
 
 class MLP(nn.Sequential):

@@ -10,13 +10,14 @@ from sklearn import svm
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from detect.options import Positive, Share, check_own_options
+from detect.detector import OwnDetector
+from ground.options import Positive, Share
 
 Array = NDArray[np.float64]
 SCORED_AT_ONCE = 4096
 
 
-class OneClassSVM(BaseEstimator):  # type: ignore[misc]
+class OneClassSVM(OwnDetector, BaseEstimator):  # type: ignore[misc]
     """scikit-learn's One-Class SVM (RBF), same scores, on a kernel matrix computed beforehand.
 
     libsvm computes the kernel one pair at a time; a matrix product is several times faster.
@@ -36,7 +37,7 @@ class OneClassSVM(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Learn the region of normal clips X (n, dim)."""
-        check_own_options(self)
+        self.check_options()
         X = validate_data(self, X, dtype=np.float64)
         self.gamma_ = self._gamma(X)
         machine = svm.OneClassSVM(kernel="precomputed", nu=self.nu, tol=self.tol)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from detect.detectors.sequences import SequenceDetector
-from detect.detectors.training import Examples, Windows
-from detect.options import Count
+from detect.detectors.training import Examples, Windows, all_windows
+from ground.options import Count
+
+Layers = Annotated[int, Ge(1), Le(16)]
 
 
 class Predictor(nn.Module):
@@ -58,57 +62,54 @@ class LSTMAutoencoder(nn.Module):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class LSTMPredictor(SequenceDetector):
-    """Mean squared error of the next frame, predicted from the `frames` before it."""
+class RecurrentWindows(SequenceDetector, ABC):
+    """Mean loss over all windows of `frames` frames, with `n_predicted` frames after them."""
 
     epochs: Count = 10
     frames: Count = 10
     hidden: Count = 256
-    layers: Count = 2
+    layers: Layers = 2
 
-    unit_range: ClassVar[bool] = True
+    wants_scaling: ClassVar[bool] = False
+    n_predicted: ClassVar[int] = 0
+
+    def _examples(self, clips: Tensor) -> Examples:
+        return Windows(clips, self.frames + self.n_predicted)
+
+    def _anomaly(self, clip: Tensor) -> float:
+        windows = all_windows(clip, self.frames + self.n_predicted)
+        return self._loss(self.network_, windows).item()
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LSTMPredictor(RecurrentWindows):
+    """Mean squared error of the next frame, predicted from the `frames` before it."""
+
+    n_predicted: ClassVar[int] = 1
 
     def _network(self, clips: Tensor) -> nn.Module:
         return Predictor(clips.shape[2], self.hidden, self.layers)
 
-    def _examples(self, clips: Tensor) -> Examples:
-        return Windows(clips, self.frames + 1)
-
     def _loss(self, network: nn.Module, batch: Tensor) -> Tensor:
         return nn.functional.mse_loss(network(batch[:, :-1]), batch[:, -1])
 
-    def _anomaly(self, clip: Tensor) -> float:
-        return self._loss(self.network_, _windows(clip, self.frames + 1)).item()
-
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class GRUWindows(SequenceDetector):
+class GRUWindows(RecurrentWindows):
     """Mean squared error of windows of `frames` frames, rebuilt from one state."""
 
-    epochs: Count = 10
     batch_size: Count = 64
-    frames: Count = 10
-    hidden: Count = 256
-    layers: Count = 2
-
-    unit_range: ClassVar[bool] = True
 
     def _network(self, clips: Tensor) -> nn.Module:
         return GRUAutoencoder(clips.shape[2], self.hidden, self.layers)
 
-    def _examples(self, clips: Tensor) -> Examples:
-        return Windows(clips, self.frames)
-
     def _loss(self, network: nn.Module, batch: Tensor) -> Tensor:
         return nn.functional.mse_loss(network(batch), batch)
-
-    def _anomaly(self, clip: Tensor) -> float:
-        return self._loss(self.network_, _windows(clip, self.frames)).item()
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LSTMClips(SequenceDetector):
-    """Mean squared error of whole clips, rebuilt from one state; frames past the end count not."""
+    """Mean squared error of whole clips, rebuilt from one state, without frames after their end."""
 
     epochs: Count = 500
     hidden: Count = 256
@@ -125,10 +126,3 @@ class LSTMClips(SequenceDetector):
 
     def _anomaly(self, clip: Tensor) -> float:
         return self._loss(self.network_, clip[None]).item()
-
-
-def _windows(clip: Tensor, length: int) -> Tensor:
-    """Cut all windows of one clip, (n_windows, length, dim)."""
-    if len(clip) < length:
-        raise ValueError(f"Windows of {length} frames do not fit into {len(clip)} frames")
-    return clip.unfold(0, length, 1).transpose(1, 2)

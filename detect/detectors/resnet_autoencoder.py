@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
@@ -13,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from detect.detectors.image_autoencoders import ImageDetector, doubling
-from detect.detectors.training import place
-from detect.options import Count
+from detect.detectors.networks import Widths
+from detect.detectors.training import place, seeded
+from ground.files import sha256_of
 
 IMAGES_AT_ONCE = 16
+WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -24,17 +27,19 @@ class ResNetAutoencoder(ImageDetector):
     """A frozen ImageNet ResNet50 sees the log-mel as a picture; a CNN rebuilds it from its map.
 
     `weights` is a save_pretrained folder of microsoft/resnet-50, or "random" for a trial. The
-    network is frozen, so that each training clip passes through it once.
+    network is frozen, so that each training clip passes through it once, and a saved detector
+    names its weights by their hash.
     """
 
     weights: str = ""
-    widths: tuple[Count, ...] = (256, 128, 64, 32, 16)
+    widths: Widths = (256, 128, 64, 32, 16)
 
-    unit_range: ClassVar[bool] = True
+    wants_scaling: ClassVar[bool] = False
+    published_network: ClassVar[str] = "resnet50"
 
     @property
     def warning(self) -> str:
-        """What a reader of its figures must know."""
+        """Say that random weights make useless scores."""
         trial = "random weights: these scores say nothing about resnet50_cnn"
         return trial if self.weights == "random" else ""
 
@@ -42,11 +47,37 @@ class ResNetAutoencoder(ImageDetector):
         height, width = clips.shape[1:]
         return MapDecoder(2048, self.widths, (height, width))
 
-    def blank_networks(self) -> dict[str, nn.Module]:
-        return {**super().blank_networks(), "encoder_": frozen_resnet50(self.weights)}
+    def attach_network(self, folder: str) -> None:
+        """Load ResNet50 again; ValueError where `folder` does not hold the weights of the fit."""
+        if self.weights == "random":
+            with seeded(self.weights_seed_):
+                self.encoder_ = frozen_resnet50("random")
+            return
+        file = Path(folder) / WEIGHTS_FILE
+        if not file.is_file():
+            raise ValueError(
+                f"resnet50_cnn needs the ResNet50 with sha256 {self.weights_sha256_}, which was "
+                f"in {self.weights} and is not in {folder}; python -m fetch fetch resnet50 "
+                "brings it"
+            )
+        self.encoder_, sha256 = _shared_resnet50(folder, file.stat().st_mtime_ns)
+        if sha256 != self.weights_sha256_:
+            raise ValueError(
+                f"resnet50_cnn needs the ResNet50 with sha256 {self.weights_sha256_}; "
+                f"that of {file} is {sha256}"
+            )
+        self.weights = folder
 
     def _train(self, clips: Tensor, seed: int) -> None:
-        self.encoder_ = frozen_resnet50(self.weights)
+        """Compute the maps of all clips once, and train the decoder on them."""
+        self.weights_sha256_: str = ""
+        self.weights_seed_: int = seed
+        if self.weights == "random":
+            self.encoder_ = frozen_resnet50("random")
+        else:
+            file = Path(self.weights) / WEIGHTS_FILE
+            modified_ns = file.stat().st_mtime_ns if file.is_file() else 0
+            self.encoder_, self.weights_sha256_ = _shared_resnet50(self.weights, modified_ns)
         self.network_ = self._network(clips)
         there = place(self.device)
         self.encoder_.to(there)
@@ -103,15 +134,21 @@ class MapDecoder(nn.Module):
         return self.layers(maps)[:, 0, :height, :width]  # type: ignore[no-any-return]
 
 
+@lru_cache(maxsize=1)
+def _shared_resnet50(folder: str, modified_ns: int) -> tuple[ResNetMaps, str]:
+    """Load ResNet50 and hash its weights once for all machines, until the file changes."""
+    return frozen_resnet50(folder), sha256_of(Path(folder) / WEIGHTS_FILE)
+
+
 def frozen_resnet50(weights: str) -> ResNetMaps:
     """Load ResNet50 from a folder, safetensors only, or make one of random weights."""
     from transformers import ResNetConfig, ResNetModel
 
     if weights == "random":
         return ResNetMaps(ResNetModel(ResNetConfig()))
-    if not (Path(weights) / "model.safetensors").is_file() or not weights:
+    if not weights or not (Path(weights) / WEIGHTS_FILE).is_file():
         raise ValueError(
-            f"resnet50_cnn finds no ResNet50 in weights={weights!r}: python -m embed weights fetch "
+            f"resnet50_cnn finds no ResNet50 in weights={weights!r}: python -m fetch fetch "
             "resnet50 prints a folder with config.json and model.safetensors (102 MB) of "
             "huggingface.co/microsoft/resnet-50; give --set resnet50_cnn.weights=FOLDER, or random "
             "for a trial"

@@ -1,6 +1,7 @@
-"""What every detector of sequences shares: frames in, one network, one score per clip.
+"""Shared by all detectors of sequences: frames in, one network, one score per clip.
 
-Sequences are (n_clips, n_frames, dim) float32 with NaN after a clip's end. Options are fields.
+Sequences are (n_clips, n_frames, dim) float32 with NaN after a clip's end. A detector is a
+dataclass whose fields are its options.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from detect.detector import NetworkDetector, Takes
 from detect.detectors.autoencoder import seed_of
 from detect.detectors.training import Epoch, Examples, seeded, train
-from detect.options import Count, Positive, check_own_options
 from detect.scaler import LEAST_SHARE_OF_MEDIAN
+from ground.options import Count, Positive
 
 Sequences = NDArray[np.float32]
 
@@ -29,12 +31,12 @@ CHECKED_AT_ONCE = 64
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceDetector(BaseEstimator, ABC):  # type: ignore[misc]
+class SequenceDetector(NetworkDetector, BaseEstimator, ABC):  # type: ignore[misc]
     """Trains a network on sequences of normal clips and rates a clip by what it gets wrong.
 
     Clips are scored one by one, cut to their own length, so that a score cannot depend on the
-    clips beside it. `unit_range` detectors bring each feature to 0..1 by the training normals;
-    the others leave scaling to the scaler in front of them.
+    clips beside it. Those that do not want a scaler in front of them (`wants_scaling`) bring each
+    feature to 0..1 by the training normals.
     """
 
     epochs: Count = 30
@@ -45,11 +47,12 @@ class SequenceDetector(BaseEstimator, ABC):  # type: ignore[misc]
     device: str = ""
     on_epoch: Callable[[Epoch], None] | None = None
 
-    unit_range: ClassVar[bool] = False
+    takes: ClassVar[Takes] = "sequences"
+    wants_scaling: ClassVar[bool] = True
 
     def fit(self, X: Sequences, y: object = None) -> Self:
         """Train on normal clips X (n_clips, n_frames, dim); a tenth decides when to stop."""
-        check_own_options(self)
+        self.check_options()
         X = _checked(X)
         if len(X) < 2:
             raise ValueError(
@@ -57,7 +60,7 @@ class SequenceDetector(BaseEstimator, ABC):  # type: ignore[misc]
             )
         self._learn_shape(X)
         X = self._chosen(X)
-        if self.unit_range:
+        if not self.wants_scaling:
             self.low_, self.range_ = _low_and_range(X)
         clips = torch.from_numpy(self._scaled(X))
         self.clip_shape_ = tuple(clips.shape[1:])
@@ -126,7 +129,7 @@ class SequenceDetector(BaseEstimator, ABC):  # type: ignore[misc]
         """Rate one clip (n_frames, dim); higher means more anomalous."""
 
     def _scaled(self, X: Sequences) -> Sequences:
-        if not self.unit_range:
+        if self.wants_scaling:
             return X
         scaled = X - self.low_
         scaled /= self.range_

@@ -14,13 +14,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from detect.detectors.networks import VAE, divergence
+from detect.detectors.networks import VAE, Widths, divergence
 from detect.detectors.sequences import SequenceDetector
-from detect.detectors.training import Examples, Windows
-from detect.options import Count, NotNegative
+from detect.detectors.training import Examples, Windows, all_windows
+from ground.options import Count, NotNegative
 
 RIDGE = 1e-3  # share of the mean variance added to the residuals' covariance
-STACKED_AT_ONCE = 4096
+WINDOWS_PER_PART = 4096
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -40,10 +40,8 @@ class StackedFrames(SequenceDetector):
         return self._residuals(clip).square().mean().item()
 
     def _residuals(self, clip: Tensor) -> Tensor:
-        """Return what is left of each stack, (n_stacks, frames * dim)."""
-        if len(clip) < self.frames:
-            raise ValueError(f"{self.frames} stacked frames do not fit into {len(clip)} frames")
-        stacks = clip.unfold(0, self.frames, 1).transpose(1, 2).flatten(1)
+        """Return each stack minus its reconstruction; (n_stacks, frames * dim)."""
+        stacks = all_windows(clip, self.frames).flatten(1)
         return stacks - self._rebuilt(stacks)
 
     def _rebuilt(self, stacks: Tensor) -> Tensor:
@@ -61,7 +59,7 @@ class OfficialAE(StackedFrames):
 
     epochs: Count = 100
     batch_size: Count = 512
-    hidden: tuple[Count, ...] = (128, 128, 128, 128)
+    hidden: Widths = (128, 128, 128, 128)
     bottleneck: Count = 8
     rate_by: Literal["mse", "mahalanobis", "mahalanobis_of_mean"] = "mse"
 
@@ -84,7 +82,7 @@ class OfficialAE(StackedFrames):
         dim = self.frames * clips.shape[2]
         total = torch.zeros(dim, dtype=torch.float64)
         products = torch.zeros(dim, dim, dtype=torch.float64)
-        for rows in torch.split(torch.arange(len(stacks)), STACKED_AT_ONCE):
+        for rows in torch.split(torch.arange(len(stacks)), WINDOWS_PER_PART):
             part = stacks[rows].flatten(1)
             residuals = (part - self._rebuilt(part)).double()
             total += residuals.sum(dim=0)
@@ -113,7 +111,7 @@ class FramesVAE(StackedFrames):
     """
 
     batch_size: Count = 512
-    hidden: tuple[Count, ...] = (400, 400)
+    hidden: Widths = (400, 400)
     latent: Count = 20
     beta: NotNegative = 1.0
     batchnorm: bool = False

@@ -1,32 +1,33 @@
-"""What the directions in which normal clips vary leave unexplained."""
+"""Squared distance from the principal subspace of normal clips."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
 import numpy as np
+from annotated_types import Gt, Lt
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from detect.detectors.distance import Array
-from detect.options import Allowed, check_own_options
+from detect.detector import OwnDetector
+
+Array = NDArray[np.float64]
 
 
-class PCAResidual(BaseEstimator):  # type: ignore[misc]
+class PCAResidual(OwnDetector, BaseEstimator):  # type: ignore[misc]
     """Squared distance from the subspace of the first principal components.
 
-    As many components as explain `explained` of the training clips' variance, one at least.
+    It has as many components as explain `explained` of the training clips' variance, and at least
+    one.
     """
 
-    def __init__(
-        self, explained: Annotated[float, Allowed("between 0 and 1", lambda x: 0 < x < 1)] = 0.95
-    ) -> None:
+    def __init__(self, explained: Annotated[float, Gt(0), Lt(1)] = 0.95) -> None:
         self.explained = explained
 
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Learn the subspace of normal clips X (n, dim)."""
-        check_own_options(self)
+        self.check_options()
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         self.location_ = X.mean(axis=0)
         _, lengths, directions = np.linalg.svd(X - self.location_, full_matrices=False)

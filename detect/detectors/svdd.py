@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from detect.detectors.image_autoencoders import ImageDetector, cropped, doubling, padded
+from detect.detectors.networks import Widths
 from detect.detectors.resnet_autoencoder import IMAGES_AT_ONCE
-from detect.options import Count, Dropout, NotNegative
+from ground.options import Count, Dropout, NotNegative
 
 LEAST_CENTRE = 0.1
-
-
 LEAST_SPREAD = 1e-3  # of what the latent numbers had before training
 
 
@@ -35,7 +34,7 @@ class SVDDAutoencoder(ImageDetector):
     has no bias terms; and latent numbers or scores that no longer vary are a CollapsedError.
     """
 
-    widths: tuple[Count, ...] = (32, 64, 128, 256)
+    widths: Widths = (32, 64, 128, 256)
     dropout: tuple[Dropout, ...] = (0.0, 0.2, 0.3, 0.3)
     latent: Count = 40
     svdd: NotNegative = 0.1
@@ -63,7 +62,7 @@ class SVDDAutoencoder(ImageDetector):
         after = latent_moments(network, clips)[1]
         with torch.no_grad():
             scores = np.array([self._anomaly(clip) for clip in clips])
-        refuse_collapse(before, after, scores)
+        check_collapse(before, after, scores)
 
     def _loss(self, network: nn.Module, batch: Tensor) -> Tensor:
         assert isinstance(network, SVDDNetwork)
@@ -124,7 +123,7 @@ class SVDDNetwork(nn.Module):
             maps.append(x)
         latent = self.to_latent(x)
         x = nn.functional.leaky_relu(self.from_latent(latent), 0.1)
-        maps.pop()  # past the latent map there is nothing left to skip
+        maps.pop()  # the last map leads to the latent map and is not skipped
         for step in self.up:
             x = step(x)
             if self.skips:
@@ -151,7 +150,7 @@ def latent_moments(network: SVDDNetwork, clips: Tensor) -> tuple[Tensor, float]:
     return mean.float(), deviation
 
 
-def refuse_collapse(before: float, after: float, scores: np.ndarray) -> None:
+def check_collapse(before: float, after: float, scores: np.ndarray) -> None:
     """Raise CollapsedError where latent numbers, or the training clips' scores, stopped varying."""
     if after < LEAST_SPREAD * before:
         raise CollapsedError(

@@ -1,13 +1,13 @@
-"""Train a network on normal clips, watched on a held-out tenth of them.
+"""Train a network on normal clips; a held-out tenth of them decides when to stop.
 
 Adam, ReduceLROnPlateau and early stopping on the held-out loss; the best weights are put back.
-No test clip is ever seen here. Every draw (weights, dropout, held-out clips, order) is seeded.
+Test clips never come here. Every draw (weights, dropout, held-out clips, order) is seeded.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -35,7 +35,7 @@ class Epoch:
 
 
 class Examples(Protocol):
-    """What batches are drawn from; a tensor is one, and so is `Windows`."""
+    """Examples to draw batches from, such as a tensor or `Windows`."""
 
     def __len__(self) -> int: ...
 
@@ -70,6 +70,13 @@ class Windows:
         return self._frames[self._starts[indices][:, None] + self._offsets]  # (n, length, dim)
 
 
+def all_windows(clip: Tensor, length: int) -> Tensor:
+    """Cut all windows of one clip (n_frames, dim): (n_windows, length, dim)."""
+    if len(clip) < length:
+        raise ValueError(f"Windows of {length} frames do not fit into {len(clip)} frames")
+    return clip.unfold(0, length, 1).transpose(1, 2)
+
+
 def _themselves(clips: Tensor) -> Examples:
     return clips
 
@@ -78,7 +85,7 @@ def _themselves(clips: Tensor) -> Examples:
 def on_threads(threads: int = 1) -> Iterator[None]:
     """Let torch use so many threads inside.
 
-    Many small operations on several threads wait for each other, on a busy machine for long.
+    Many small operations on several threads wait for each other, for long on a busy machine.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -134,11 +141,14 @@ def train(
 ) -> list[Epoch]:
     """Fit `network` to the clips X (n_clips, ...) and leave it in eval mode with its best weights.
 
-    It trains on `device` (the best there is by default) and is back on the CPU afterwards.
+    It trains on `device` (the best there is by default) and is on the CPU afterwards. `loss` is the
+    mean loss of a batch; `max_gradient` clips the norm of its gradient; `on_epoch` is called after
+    every epoch. Returns the losses of all epochs. Training ends when the held-out loss has not
+    fallen by `min_delta` for `patience` epochs.
 
     `examples` turns clips into what a batch is drawn from (`partial(Windows, length=11)`); clips
     are held out before that, so that no clip is on both sides. Clips stay where they are, batches
-    move. `max_gradient` clips the gradient's norm. Raises DivergedError on a NaN loss.
+    move. Raises DivergedError where a loss is not finite.
     """
     if epochs < 1 or batch_size < 1 or learning_rate <= 0:
         raise ValueError(
@@ -146,7 +156,6 @@ def train(
             f"got {epochs}, {batch_size}, {learning_rate}"
         )
     network.to(place(device))
-    there = next(network.parameters()).device
     fit_on, watched = (examples(X[rows]) for rows in held_out(len(X), seed))
     at_once = WATCHED_AT_ONCE // fit_on[torch.tensor([0])].numel()
     order = torch.Generator().manual_seed(seed)
@@ -161,22 +170,17 @@ def train(
     for number in range(1, epochs + 1):
         network.train()
         rate = optimizer.param_groups[0]["lr"]
-        total = torch.zeros((), dtype=torch.float64, device=there)
-        for rows in _batches(torch.randperm(len(fit_on), generator=order), batch_size):
-            batch_loss = loss(network, fit_on[rows].to(there))
-            optimizer.zero_grad(set_to_none=True)
-            batch_loss.backward()  # type: ignore[no-untyped-call]
-            if max_gradient is not None:
-                nn.utils.clip_grad_norm_(network.parameters(), max_gradient)
-            optimizer.step()
-            total += batch_loss.detach() * len(rows)
+        batches = _batches(torch.randperm(len(fit_on), generator=order), batch_size)
+        total = _take_steps(
+            network, (fit_on[rows] for rows in batches), loss, optimizer, max_gradient
+        )
         epoch = Epoch(
             number,
-            total.item() / len(fit_on),
+            total / len(fit_on),
             mean_loss(network, watched, loss, batch_size=max(batch_size, at_once)),
             rate,
         )
-        refuse_nan(epoch)
+        check_finite(epoch)
         history.append(epoch)
         if on_epoch is not None:
             on_epoch(epoch)
@@ -191,6 +195,27 @@ def train(
     network.to("cpu")
     network.eval()
     return history
+
+
+def _take_steps(
+    network: nn.Module,
+    batches: Iterable[Tensor],
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    max_gradient: float | None,
+) -> float:
+    """Take one step per batch; return the sum of the examples' losses."""
+    device = next(network.parameters()).device
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    for batch in batches:
+        batch_loss = loss(network, batch.to(device))
+        optimizer.zero_grad(set_to_none=True)
+        batch_loss.backward()  # type: ignore[no-untyped-call]
+        if max_gradient is not None:
+            nn.utils.clip_grad_norm_(network.parameters(), max_gradient)
+        optimizer.step()
+        total += batch_loss.detach() * len(batch)
+    return float(total)
 
 
 def _batches(order: Tensor, batch_size: int) -> list[Tensor]:
@@ -212,7 +237,7 @@ def mean_loss(network: nn.Module, examples: Examples, loss: Loss, *, batch_size:
     return total / len(examples)
 
 
-def refuse_nan(epoch: Epoch) -> None:
+def check_finite(epoch: Epoch) -> None:
     """Raise DivergedError if a loss is not a number."""
     for which, value in (("training", epoch.training_loss), ("held-out", epoch.held_out_loss)):
         if not torch.isfinite(torch.tensor(value)):

@@ -1,7 +1,7 @@
 """Any audio model of the Hugging Face hub that gives hidden states: `hf:MODEL`.
 
 wav2vec 2.0, HuBERT, WavLM, data2vec, UniSpeech, SEW, wav2vec2-BERT, Whisper's encoder, CLAP's audio
-tower, the Audio Spectrogram Transformer, and what else transformers has for audio.
+tower, the Audio Spectrogram Transformer, and the other audio models of transformers.
 """
 
 from __future__ import annotations
@@ -9,28 +9,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
-from embed.encoder import RUNTIME
-from embed.encoders.hidden_states import HiddenStates, takes_torchaudio
+from embed.encoders.hidden_states import HiddenStates
+from embed.encoders.transformers_models import takes_torchaudio
+from embed.fingerprint import RUNTIME
 from embed.pretrained import SEED
+from fetch.checkpoints import Checkpoint
 from fetch.hub import find_model
-from fetch.weights import RANDOM, Checkpoint
+from fetch.weights import RANDOM
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubModel(HiddenStates):
     """Hidden states of `model`, a folder or a model id, at `revision`.
 
-    What decides the vectors is the content of the model's files, wherever they lie, and whether
-    torchaudio is here, for the two extractors that take it if it is. `weights` is "" (the model's
-    own) or "random" (only its settings are read).
+    The fingerprint has the content of the model's files, not their place, and whether torchaudio
+    is installed, for the two extractors that use it then. `weights` is "" (the model's own) or
+    "random" (only its settings are read).
     """
 
     model: str = field(default="", metadata=RUNTIME)
     revision: str = field(default="", metadata=RUNTIME)
-
-    registered_name: ClassVar[str] = "hf"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,12 +44,12 @@ class HubModel(HiddenStates):
             )
 
     @property
-    def called(self) -> str:
+    def display_name(self) -> str:
         return f"hf:{self.model}"
 
     @cached_property
     def found(self) -> Checkpoint:
-        """The model on disk, fetched if need be; of random weights, its settings."""
+        """The model on disk, fetched if it is not there; for random weights only its settings."""
         return find_model(
             self.model,
             revision=self.revision,

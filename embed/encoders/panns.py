@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embed.pretrained import SEED, PretrainedNetwork, ready, without_tf32
-from fetch.weights import check_tensors, read_tensors
+from embed.encoders.band_power import mel_filters
+from embed.pretrained import SEED, PretrainedNetwork, compile_for, without_tf32
+from fetch.reading import check_tensors, read_tensors
 
 N_FFT, HOP = 1024, 320
 N_MELS, FMIN, FMAX = 64, 50, 14_000
@@ -64,11 +65,11 @@ def random_tensors(seed: int = SEED) -> dict[str, Tensor]:
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a checkpoint and make sure that it is one of this architecture and front end."""
+    """Read a checkpoint; ValueError for another architecture or front end."""
     tensors = read_tensors(path)
     what = "Cnn14 (32 kHz, 64 mel bands, 2048-d)"
     check_tensors(tensors, expected_shapes(), path, what)
-    front_end = {KERNEL: stft_kernel(), MEL: mel_filters()}
+    front_end = {KERNEL: stft_kernel(), MEL: slaney_filters()}
     for name, ours in front_end.items():
         theirs = tensors.get(name, ours)
         if theirs.shape != ours.shape or not torch.allclose(theirs, ours, rtol=1e-3, atol=1e-4):
@@ -79,12 +80,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def mel_filters() -> Tensor:
-    """Return librosa's triangles of equal area, `(n_bins, n_mels)`."""
-    from librosa.filters import mel
-
-    filters = mel(sr=Cnn14.native_rate, n_fft=N_FFT, n_mels=N_MELS, fmin=FMIN, fmax=FMAX)
-    return torch.from_numpy(filters.T.copy())
+def slaney_filters() -> Tensor:
+    """Return triangles of equal area, `(n_bins, n_mels)`."""
+    return torch.from_numpy(mel_filters(Cnn14.native_rate, N_FFT, N_MELS, FMIN, FMAX))
 
 
 def stft_kernel() -> Tensor:
@@ -105,7 +103,7 @@ class FrontEnd(nn.Module):
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.register_buffer("window", torch.hann_window(N_FFT))
-        self.register_buffer("mel", tensors.get(MEL, mel_filters()))
+        self.register_buffer("mel", tensors.get(MEL, slaney_filters()))
         scale, shift = _scale_and_shift(tensors, "bn0")
         self.register_buffer("scale", scale.float())
         self.register_buffer("shift", shift.float())
@@ -115,7 +113,7 @@ class FrontEnd(nn.Module):
         return log_mel * self.scale + self.shift
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        # one clip at a time stays in a CPU's cache; a GPU wants them all
+        # one clip at a time fits into a CPU's cache; a GPU is faster with all of them
         if waveforms.device.type == "cpu" and len(waveforms) > 1:
             return torch.cat([self.forward(clip) for clip in torch.split(waveforms, 1)])
         spectrum = torch.stft(
@@ -128,8 +126,8 @@ class FrontEnd(nn.Module):
 class Network(nn.Module):
     """Normalised log-mel `(n_clips, n_frames, n_mels)` to the last map, `(n_clips, 2048, t, 2)`.
 
-    BatchNorms are folded into the convolutions before them. The first stands before one: it
-    belongs to the front end, which stays float32.
+    BatchNorms are folded into the convolutions before them. The first has no convolution before
+    it: the front end applies it, in float32.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
@@ -185,7 +183,6 @@ class Cnn14(PretrainedNetwork):
 
     sample_rate: int = 32_000
 
-    registered_name: ClassVar[str] = "panns"
     native_rate: ClassVar[int] = 32_000
     fastest_backends: ClassVar[tuple[str, ...]] = ("onnxruntime", "openvino")
     outputs: ClassVar[tuple[str, ...]] = ("clip", "bands", "frames")
@@ -204,7 +201,7 @@ class Cnn14(PretrainedNetwork):
         linear = nn.Linear(DIM, DIM, device="meta")
         linear.weight = nn.Parameter(tensors["fc1.weight"], requires_grad=False)
         linear.bias = nn.Parameter(tensors["fc1.bias"], requires_grad=False)
-        return front_end.to(self.device), ready(network, self), linear.to(self.device)
+        return front_end.to(self.device), compile_for(network, self), linear.to(self.device)
 
     def log_mel(self, waveforms: Tensor) -> Tensor:
         """Return `(n_clips, n_frames, 64)` in dB."""

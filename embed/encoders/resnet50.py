@@ -1,4 +1,4 @@
-"""ResNet50 trained on photographs, which sees a clip's log-mel spectrogram as a picture.
+"""ResNet50 trained on photographs; its input is a clip's log-mel spectrogram as a picture.
 
 He et al., "Deep residual learning for image recognition", CVPR 2016. Weights: microsoft/resnet-50
 on Hugging Face, Apache-2.0.
@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from embed.encoders.hidden_states import build, read_checkpoint, read_config
 from embed.encoders.logmel import LogMel
-from embed.pretrained import PretrainedNetwork, ready, without_tf32
+from embed.encoders.transformers_models import build, read_checkpoint, read_config
+from embed.pretrained import PretrainedNetwork, compile_for, without_tf32
 
 SPECTROGRAM: Mapping[str, Any] = {
     "sample_rate": 16_000,
@@ -27,12 +27,12 @@ SPECTROGRAM: Mapping[str, Any] = {
     "fmin": 0.0,
     "fmax": 8000.0,
 }
-"""All options of the spectrogram, so that other defaults there change nothing here."""
+"""All options of the spectrogram, so that a change of its defaults has no effect here."""
 SIDE = 224
 QUIETEST, LOUDEST = -80.0, 40.0
-"""Range in dB that becomes black to white: a full-scale sine is at 34 dB. It is the same for all
-clips, so that a louder clip is a brighter picture; stretched clip by clip, level would be lost and
-one click would darken all else."""
+"""Range in dB from black to white; a full-scale sine is at 34 dB. It is the same for all clips, so
+that a louder clip is a brighter picture. A range per clip would remove the level, and one click
+would darken the rest of the clip."""
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green, blue
 
 
@@ -46,9 +46,8 @@ class ResNet50(PretrainedNetwork):
 
     sample_rate: int = 16_000
 
-    registered_name: ClassVar[str] = "resnet50"
     native_rate: ClassVar[int] = 16_000
-    version: ClassVar[int] = LogMel.version  # of its front end; a change here adds one to it
+    version: ClassVar[int] = LogMel.version  # of the front end; a change here adds one to it
     outputs: ClassVar[tuple[str, ...]] = ("clip", "frames", "bands")
     batch_size: ClassVar[dict[str, int]] = {"cpu": 4, "cuda": 64}
 
@@ -58,7 +57,7 @@ class ResNet50(PretrainedNetwork):
 
     @cached_property
     def _log_mel(self) -> LogMel:
-        return LogMel(**SPECTROGRAM, device=self.device)
+        return LogMel(**SPECTROGRAM)
 
     @cached_property
     def _run(self) -> Any:
@@ -66,7 +65,7 @@ class ResNet50(PretrainedNetwork):
 
         checkpoint = self.checkpoint
         if checkpoint is None:
-            return ready(Map(build(ResNetConfig(), None, "resnet50"), self.dtype), self)
+            return compile_for(Map(build(ResNetConfig(), None, "resnet50"), self.dtype), self)
         path = checkpoint.path
         config = ResNetConfig() if path.is_file() else read_config(path, str(path), takes="pixels")
         if config.model_type != "resnet":
@@ -74,12 +73,13 @@ class ResNet50(PretrainedNetwork):
                 f"{path} holds a model of type {config.model_type!r}, expected 'resnet'"
             )
         resnet = build(config, read_checkpoint(path), str(path))
-        return ready(Map(resnet, self.dtype), self)
+        return compile_for(Map(resnet, self.dtype), self)
 
     @without_tf32()
     def pictures(self, waveforms: Tensor) -> Tensor:
-        """Return what the network sees, `(n, 3, 224, 224)`, normalised as ImageNet's pictures."""
-        log_mel = self._log_mel.log_mel(waveforms).transpose(1, 2).unsqueeze(1)
+        """Return the input of the network, `(n, 3, 224, 224)`, normalised as for ImageNet."""
+        frames = torch.from_numpy(self._log_mel.log_mel(waveforms.cpu().numpy()))
+        log_mel = frames.to(waveforms.device).transpose(1, 2).unsqueeze(1)
         bright = ((log_mel - QUIETEST) / (LOUDEST - QUIETEST)).clamp(0, 1)
         scaled = nn.functional.interpolate(bright, (SIDE, SIDE), mode="bilinear", antialias=True)
         mean, deviation = (

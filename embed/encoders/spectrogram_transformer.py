@@ -2,7 +2,7 @@
 
 Gong, Chung and Glass, "AST: Audio Spectrogram Transformer", Interspeech 2021. Weights:
 MIT/ast-finetuned-audioset-10-10-0.4593 on Hugging Face, BSD-3-Clause. Checkpoints carry the names
-that transformers' `save_pretrained` writes; a folder's settings are obeyed.
+that transformers' `save_pretrained` writes; the settings of a folder are used.
 
 A token is a patch of 16 bands by 16 frames, 10 apart: 12 along frequency, 101 along time, after
 two tokens that stand for the whole.
@@ -10,7 +10,6 @@ two tokens that stand for the whole.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -22,8 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embed.pretrained import SEED, PretrainedNetwork, ready, without_tf32
-from fetch.weights import check_tensors, read_json, read_tensors
+from embed.encoders.band_power import htk_filters
+from embed.pretrained import SEED, PretrainedNetwork, compile_for, without_tf32
+from fetch.reading import check_tensors, read_json, read_tensors
 
 FRAME, HOP, N_FFT = 400, 160, 512
 FMIN, FMAX = 20.0, 8000.0
@@ -31,13 +31,17 @@ PREEMPHASIS = 0.97
 LOG_FLOOR = 1.192092955078125e-07
 N_WHOLE = 2  # tokens that stand for the whole spectrogram: class and distillation
 
+LARGEST = {"num_hidden_layers": 1000, "num_mel_bins": 10_000, "max_length": 10_000}
+"""Settings that take time or memory before the tensors are compared with them."""
+LARGEST_FLOAT = 1e6
+
 PREFIX = "audio_spectrogram_transformer."
 MODEL_TYPE = "audio-spectrogram-transformer"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What `config.json` and `preprocessor_config.json` say, under their names."""
+class AstConfig:
+    """Settings in `config.json` and `preprocessor_config.json`, under the same names."""
 
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -69,8 +73,11 @@ class Settings:
         return N_WHOLE + self.n_bands * self.n_columns(self.max_length)
 
 
-def read_settings(folder: Path) -> Settings:
-    """Read a `save_pretrained` folder's settings; those it does not name are AudioSet's."""
+def read_settings(folder: Path) -> AstConfig:
+    """Read a `save_pretrained` folder's settings; those that are absent have AudioSet's values.
+
+    ValueError for another type of model, and for values that this code does not support.
+    """
     config = read_json(folder / "config.json")
     if config.get("model_type") != MODEL_TYPE:
         raise ValueError(
@@ -85,18 +92,19 @@ def read_settings(folder: Path) -> Settings:
                     f"({config[name]} and {front_end[name]})"
                 )
         config = {**front_end, **config}
-    known = {f.name: config[f.name] for f in fields(Settings) if f.name in config}
+    known = {f.name: config[f.name] for f in fields(AstConfig) if f.name in config}
     for name, value in known.items():
-        own = getattr(Settings, name)  # of the type that belongs here
-        if type(value) not in ({int, float} if type(own) is float else {type(own)}) or (
-            type(own) is int and value < 1
-        ):
+        own = getattr(AstConfig, name)  # of the type that belongs here
+        if not _is_like(value, own):
             raise ValueError(f"{folder} has {name} {value!r}, expected one such as {own!r}")
-    settings = Settings(**known)
+    settings = AstConfig(**known)
+    for name, largest in LARGEST.items():
+        if (value := getattr(settings, name)) > largest:
+            raise ValueError(f"{folder} has {name} {value:,}, expected at most {largest:,}")
     if settings.hidden_size % settings.num_attention_heads:
         raise ValueError(
             f"{folder} divides hidden_size {settings.hidden_size} among "
-            f"{settings.num_attention_heads} attention heads, which leaves a rest"
+            f"{settings.num_attention_heads} attention heads, expected a divisor of it"
         )
     for name, only in (("hidden_act", "gelu"), ("sampling_rate", 16_000)):
         if getattr(settings, name) != only:
@@ -106,7 +114,15 @@ def read_settings(folder: Path) -> Settings:
     return settings
 
 
-def expected_shapes(settings: Settings) -> dict[str, tuple[int, ...]]:
+def _is_like(value: Any, own: Any) -> bool:
+    """Say whether a value has the type and, if it is a number, the sign and bounds of another."""
+    if type(own) is float:
+        is_number = type(value) in (int, float) and abs(value) < LARGEST_FLOAT
+        return is_number and (own < 0 or value > 0)
+    return type(value) is type(own) and (type(own) is not int or value >= 1)
+
+
+def expected_shapes(settings: AstConfig) -> dict[str, tuple[int, ...]]:
     """List the published tensors that the embedding needs."""
     d, wide = settings.hidden_size, settings.intermediate_size
     patch = (1, settings.patch_size, settings.patch_size)
@@ -135,7 +151,7 @@ def expected_shapes(settings: Settings) -> dict[str, tuple[int, ...]]:
     return shapes | {"layernorm.weight": (d,), "layernorm.bias": (d,)}
 
 
-def random_tensors(settings: Settings, seed: int = SEED) -> dict[str, Tensor]:
+def random_tensors(settings: AstConfig, seed: int = SEED) -> dict[str, Tensor]:
     """Draw weights that keep the signal's scale, under the published names."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
@@ -150,7 +166,7 @@ def random_tensors(settings: Settings, seed: int = SEED) -> dict[str, Tensor]:
     return tensors
 
 
-def load_tensors(path: Path, settings: Settings) -> dict[str, Tensor]:
+def load_tensors(path: Path, settings: AstConfig) -> dict[str, Tensor]:
     """Read a checkpoint file, of the network alone or with a classifier on top of it."""
     tensors = {name.removeprefix(PREFIX): t for name, t in read_tensors(path).items()}
     what = f"AST ({settings.num_hidden_layers} layers, {settings.hidden_size}-d)"
@@ -158,35 +174,25 @@ def load_tensors(path: Path, settings: Settings) -> dict[str, Tensor]:
     return tensors
 
 
-def mel_filters(n_mels: int) -> Tensor:
-    """Return Kaldi's triangles, straight on the mel scale: `(n_bins, n_mels)`, float64."""
-    frequencies = torch.arange(N_FFT // 2 + 1, dtype=torch.float64) * 16_000 / N_FFT
-    mel = 1127 * torch.log1p(frequencies / 700)
-    low, high = (1127 * math.log1p(f / 700) for f in (FMIN, FMAX))
-    edges = torch.linspace(low, high, n_mels + 2, dtype=torch.float64)
-    rising = (mel[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - mel[:, None]) / (edges[2:] - edges[1:-1])
-    return torch.minimum(rising, falling).clamp(min=0)
-
-
 class FrontEnd(nn.Module):
     """Waveforms `(n, n_samples)` to normalised log-mel `(n, max_length, n_mels)`, zero-padded.
 
-    Float64 inside: in float32, pure tones and square waves miss the reference by 5e-4.
+    Computed in float64: in float32, pure tones and square waves miss the reference by 5e-4.
     """
 
     window: Tensor
     mel: Tensor
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: AstConfig) -> None:
         super().__init__()
         self.settings = settings
         window = torch.hann_window(FRAME, periodic=False, dtype=torch.float64)
         self.register_buffer("window", window)
-        self.register_buffer("mel", mel_filters(settings.num_mel_bins))
+        mel = htk_filters(16_000, N_FFT, settings.num_mel_bins, FMIN, FMAX)  # as Kaldi's
+        self.register_buffer("mel", torch.from_numpy(mel))
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        # one waveform at a time stays in a CPU's cache; a GPU wants them all
+        # one waveform at a time fits into a CPU's cache; a GPU is faster with all of them
         if waveforms.device.type == "cpu" and len(waveforms) > 1:
             return torch.cat([self.forward(one) for one in torch.split(waveforms, 1)])
         frames = waveforms.double().unfold(1, FRAME, HOP)  # (n, n_frames, FRAME)
@@ -202,13 +208,13 @@ class FrontEnd(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer: attention, then two linear maps, each added to what came in.
+    """One layer: attention, then two linear maps, each added to its input.
 
     Tokens stay float32; the matrix products run in `dtype`.
     """
 
     def __init__(
-        self, settings: Settings, tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype
+        self, settings: AstConfig, tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype
     ) -> None:
         super().__init__()
         self.dtype = dtype
@@ -269,7 +275,7 @@ class Network(nn.Module):
     whole: Tensor
 
     def __init__(
-        self, settings: Settings, tensors: Mapping[str, Tensor], dtype: torch.dtype
+        self, settings: AstConfig, tensors: Mapping[str, Tensor], dtype: torch.dtype
     ) -> None:
         super().__init__()
         self.dtype = dtype
@@ -340,7 +346,6 @@ class SpectrogramTransformer(PretrainedNetwork):
 
     sample_rate: int = 16_000
 
-    registered_name: ClassVar[str] = "ast"
     native_rate: ClassVar[int] = 16_000
     outputs: ClassVar[tuple[str, ...]] = ("clip", "cls", "bands", "frames")
     batch_size: ClassVar[dict[str, int]] = {"cpu": 4, "cuda": 64}
@@ -350,11 +355,11 @@ class SpectrogramTransformer(PretrainedNetwork):
         return FRAME
 
     @cached_property
-    def settings(self) -> Settings:
-        """What the checkpoint's folder says; a single file has AudioSet's settings."""
+    def settings(self) -> AstConfig:
+        """Settings of the checkpoint's folder; of a single file, AudioSet's."""
         checkpoint = self.checkpoint
         is_folder = checkpoint is not None and checkpoint.path.is_dir()
-        return read_settings(checkpoint.path) if checkpoint and is_folder else Settings()
+        return read_settings(checkpoint.path) if checkpoint and is_folder else AstConfig()
 
     @cached_property
     def _parts(self) -> tuple[FrontEnd, Network, Any]:
@@ -366,7 +371,7 @@ class SpectrogramTransformer(PretrainedNetwork):
             file = path / "model.safetensors" if path.is_dir() else path
             tensors = load_tensors(file, settings)
         network = Network(settings, tensors, self.dtype)
-        run = ready(network, self)
+        run = compile_for(network, self)
         return FrontEnd(settings).to(self.device), network, run
 
     def windows(self, n_samples: int) -> list[tuple[int, int]]:
@@ -379,7 +384,7 @@ class SpectrogramTransformer(PretrainedNetwork):
         return [(start * HOP, start * HOP + length) for start in starts]
 
     def features(self, waveforms: Tensor) -> Tensor:
-        """Return what the network sees of waveforms of one window: `(n, 1024, 128)`."""
+        """Return the input of the network for waveforms of one window, `(n, 1024, 128)`."""
         with without_tf32():
             return self._parts[0](waveforms)  # type: ignore[no-any-return]
 
@@ -413,7 +418,7 @@ class SpectrogramTransformer(PretrainedNetwork):
         return {name: outputs[name] for name in wanted}
 
     def _in_a_row(self, frames: Tensor, windows: list[tuple[int, int]]) -> Tensor:
-        """Join `(n, n_windows, t, d)` along time, without what the last window says again."""
+        """Join `(n, n_windows, t, d)` along time, without frames that the last window repeats."""
         if len(windows) == 1:
             return frames[:, 0]
         step = self.settings.time_stride * HOP

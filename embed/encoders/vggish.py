@@ -7,7 +7,6 @@ any activation, without PCA and quantisation.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embed.pretrained import SEED, PretrainedNetwork, ready, without_tf32
+from embed.encoders.band_power import htk_filters
+from embed.pretrained import SEED, PretrainedNetwork, compile_for, without_tf32
 from fetch.vggish_weights import (
     CONVOLUTIONS,
     LINEARS,
@@ -52,17 +52,11 @@ def random_tensors(seed: int = SEED) -> dict[str, Tensor]:
 
 
 def mel_filters() -> Tensor:
-    """Return HTK's triangles, straight on the mel scale: `(n_bins, n_mels)`, float64.
+    """Return HTK's triangles, `(n_bins, n_mels)`, float64.
 
     The constant part of a spectrum belongs to no band.
     """
-    frequencies = torch.arange(N_FFT // 2 + 1, dtype=torch.float64) * RATE / N_FFT
-    mel = 1127 * torch.log1p(frequencies / 700)
-    low, high = (1127 * math.log1p(f / 700) for f in (FMIN, FMAX))
-    edges = torch.linspace(low, high, N_MELS + 2, dtype=torch.float64)
-    rising = (mel[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - mel[:, None]) / (edges[2:] - edges[1:-1])
-    filters = torch.minimum(rising, falling).clamp(min=0)
+    filters = torch.from_numpy(htk_filters(RATE, N_FFT, N_MELS, FMIN, FMAX))
     filters[0] = 0
     return filters
 
@@ -82,7 +76,7 @@ class FrontEnd(nn.Module):
         self.register_buffer("mel", mel_filters().float())
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        # two at a time stay in a CPU's cache; a GPU wants them all
+        # two at a time fit into a CPU's cache; a GPU is faster with all of them
         if waveforms.device.type == "cpu" and len(waveforms) > WINDOWS_IN_CACHE:
             parts = torch.split(waveforms, WINDOWS_IN_CACHE)
             return torch.cat([self.forward(part) for part in parts])
@@ -115,7 +109,7 @@ class Network(nn.Module):
         x = log_mel.unsqueeze(1).to(self.dtype, memory_format=torch.channels_last)
         for name, convolution in self.convolutions.items():
             x = convolution(x)
-            if name in POOLED:  # before the ReLU, which it commutes with: a quarter of the work
+            if name in POOLED:  # before the ReLU, which then has a quarter of the work
                 x = functional.max_pool2d(x, 2)
             x = functional.relu_(x)
         x = x.permute(0, 2, 3, 1).flatten(1)  # (n, 6 * 4 * 512), channels fastest
@@ -128,13 +122,12 @@ class Network(nn.Module):
 class VGGish(PretrainedNetwork):
     """VGGish: `clip` (n_clips, 128), `frames` (n_clips, t, 128).
 
-    `frames` has one vector per 0.96 s, each of a window of 15,600 samples (10 for 10 s); what
-    remains at the end is dropped. `clip` is their mean.
+    `frames` has one vector per 0.96 s, each of a window of 15,600 samples (10 for 10 s); the rest
+    at the end is dropped. `clip` is their mean.
     """
 
     sample_rate: int = RATE
 
-    registered_name: ClassVar[str] = "vggish"
     native_rate: ClassVar[int] = RATE
     outputs: ClassVar[tuple[str, ...]] = ("clip", "frames")
     batch_size: ClassVar[dict[str, int]] = {"cpu": 8, "cuda": 64}
@@ -154,10 +147,10 @@ class VGGish(PretrainedNetwork):
     def _parts(self) -> tuple[FrontEnd, Any]:
         checkpoint = self.checkpoint
         tensors = random_tensors() if checkpoint is None else load_tensors(checkpoint.path)
-        return FrontEnd().to(self.device), ready(Network(tensors, self.dtype), self)
+        return FrontEnd().to(self.device), compile_for(Network(tensors, self.dtype), self)
 
     def log_mel(self, waveforms: Tensor) -> Tensor:
-        """Return what the network sees, `(n_clips, t, 96, 64)`."""
+        """Return the input of the network, `(n_clips, t, 96, 64)`."""
         windows = waveforms.unfold(1, WINDOW, STEP)
         with without_tf32():
             return torch.unflatten(self._parts[0](windows.flatten(0, 1)), 0, windows.shape[:2])

@@ -18,11 +18,10 @@ from embed.encoders.hidden_states import HiddenStates
 class Wav2Vec2(HiddenStates):
     """wav2vec 2.0 base: `frames` (n, t, 768), 499 for 10 s, and `clip`, their mean.
 
-    Waveforms are scaled to mean 0 and variance 1 first, so the level of a clip is not heard.
+    Waveforms are scaled to mean 0 and variance 1 first, so the level of a clip has no effect.
     """
 
-    registered_name: ClassVar[str] = "wav2vec2"
-    called: ClassVar[str] = "wav2vec2"
+    display_name: ClassVar[str] = "wav2vec2"
 
     @property
     def folder(self) -> Path | None:
@@ -32,7 +31,7 @@ class Wav2Vec2(HiddenStates):
 
     @cached_property
     def config(self) -> Any:
-        """What a folder says; random weights and a single file are of the base model."""
+        """Settings of the folder; random weights and single files have those of the base model."""
         if self.folder is not None:
             config = super().config
             if config.model_type != "wav2vec2":

@@ -1,9 +1,9 @@
 """Demo recordings: three slide rails of a physical toy model, in the DCASE 2020 layout.
 
-A carriage runs to and fro on a rail, drawn by a motor and a toothed belt. Its motion decides when
-something happens (a bearing ball enters the loaded zone, the carriage reverses, it passes a
-scratch), and what happens strikes or rubs a body (bearing, rail, frame) that rings in its own
-modes. A factory is heard around it. A fault changes a cause, never the recording afterwards.
+A motor moves a carriage to and fro on a rail by a toothed belt. The motion decides when something
+happens: a bearing ball takes up the load, the carriage reverses, it passes a scratch. Each event
+strikes or rubs a body (bearing, rail, frame), which rings in modes of its own. A factory is heard
+around it. A fault changes a cause in this model, not the recording afterwards.
 
 Lengths are in metres, times in seconds, frequencies in Hz.
 """
@@ -225,6 +225,19 @@ def _run(
     return speed, travel, place
 
 
+@dataclass(frozen=True)
+class _Motion:
+    """How the carriage moves during one clip, a value per sample, and what wears with it."""
+
+    t: np.ndarray  # time
+    speed: np.ndarray  # in m/s
+    travel: np.ndarray  # way since the start, in m
+    place: np.ndarray  # on the rail, in m
+    share: np.ndarray  # of the rail's highest speed
+    drift: float  # scales all resonances of this clip
+    load: float  # scales all forces of this clip
+
+
 def record(rail: SlideRail, fault: str, severity: float, seed: tuple[int, ...]) -> np.ndarray:
     """Record one clip: (n_samples,) int16 at 16 kHz."""
     rng = np.random.default_rng(seed)
@@ -233,52 +246,75 @@ def record(rail: SlideRail, fault: str, severity: float, seed: tuple[int, ...]) 
     scratch, slack, dryness = (severity * rail.fault_level * (fault == name) for name in FAULTS)
 
     speed, travel, place = _run(rail, rng, t)
-    share = speed / rail.speed
     drift = 1 + 0.006 * rng.standard_normal()
     load = rng.lognormal(0, 0.12)
+    motion = _Motion(t, speed, travel, place, speed / rail.speed, drift, load)
+    sound = _bearing(rail, rng, motion, dryness)  # the order of these draws decides the samples
+    sound += _rail(rail, rng, motion, scratch)
+    sound += _frame(rail, rng, motion, slack)
+    sound += _motor(rail, rng, motion, slack)
+    sound += rail.factory_level * _factory(rng, n)
+    sound *= 10 ** (rng.normal(0, 0.5) / 20)
+    return np.clip(np.round(sound * 32_768), -32_768, 32_767).astype(np.int16)
 
-    # Bearing: every ball strikes as it takes up the load, and the raceway hisses.
-    struck = np.flatnonzero(np.diff(np.floor(travel / rail.ball_spacing + rng.random())))
+
+def _bearing(
+    rail: SlideRail, rng: np.random.Generator, motion: _Motion, dryness: float
+) -> np.ndarray:
+    """Return the bearing: every ball strikes as it takes up the load, and the raceway hisses.
+
+    A dry bearing hisses in patches, strikes harder and less evenly, and squeals where it sticks
+    and slips.
+    """
+    n, share = len(motion.t), motion.share
+    struck = np.flatnonzero(np.diff(np.floor(motion.travel / rail.ball_spacing + rng.random())))
     blows = rng.lognormal(0, 0.35 + 0.5 * dryness, len(struck))
-    bearing = np.zeros(n)
-    bearing[struck] = 0.5 * (1 + 0.6 * dryness) * share[struck] * blows
+    force = np.zeros(n)
+    force[struck] = 0.5 * (1 + 0.6 * dryness) * share[struck] * blows
     bare = np.clip(1 + 0.5 * _slow(rng, n, 4.0), 0, None)  # patches without grease
-    bearing += 0.03 * (1 + dryness * bare) * share * np.sqrt(share) * rng.standard_normal(n)
-    sound = 0.035 * load * rng.lognormal(0, 0.15) * _ring(rail.bearing, bearing, drift)
-    if dryness:  # it squeals where it sticks and slips
-        pitch = 1.07 * rail.bearing[1][0] * drift * (0.97 + 0.03 * share)
+    force += 0.03 * (1 + dryness * bare) * share * np.sqrt(share) * rng.standard_normal(n)
+    level = 0.035 * motion.load * rng.lognormal(0, 0.15)
+    sound = level * _ring(rail.bearing, force, motion.drift)
+    if dryness:
+        pitch = 1.07 * rail.bearing[1][0] * motion.drift * (0.97 + 0.03 * share)
         cycles = np.cumsum(pitch * (1 + 0.01 * _slow(rng, n, 12.0))) / SAMPLE_RATE
         grip = np.clip(_slow(rng, n, 6.0), 0, None) * share
         sound += 0.006 * dryness * grip * _tones(cycles, {1: 1.0})
+    return sound
 
-    # Rail: it carries the rolling, and rings where the carriage drops over a scratch.
-    rolling = 0.02 * rng.standard_normal(n) * share
+
+def _rail(rail: SlideRail, rng: np.random.Generator, motion: _Motion, scratch: float) -> np.ndarray:
+    """Return the rail: the rolling, and the ring where the carriage drops over a scratch."""
+    rolling = 0.02 * rng.standard_normal(len(motion.t)) * motion.share
     if scratch:
         where = rail.stroke * rng.uniform(0.25, 0.75)
-        passed = np.flatnonzero(np.diff(place > where))
-        rolling[passed] += 1.3 * scratch * share[passed] * rng.lognormal(0.3, 0.2, len(passed))
-    sound += 0.035 * load * _ring(rail.rail, rolling, drift)
+        passed = np.flatnonzero(np.diff(motion.place > where))
+        depth = rng.lognormal(0.3, 0.2, len(passed))
+        rolling[passed] += 1.3 * scratch * motion.share[passed] * depth
+    return 0.035 * motion.load * _ring(rail.rail, rolling, motion.drift)
 
-    # Frame: it takes the jolt of every start and stop, and the slap of a belt that hangs loose.
-    corners = np.flatnonzero(np.diff(np.sign(np.diff(speed, prepend=speed[0]))))
+
+def _frame(rail: SlideRail, rng: np.random.Generator, motion: _Motion, slack: float) -> np.ndarray:
+    """Return the frame: the jolt of every start and stop, and the slap of a belt that is loose."""
+    n = len(motion.t)
+    corners = np.flatnonzero(np.diff(np.sign(np.diff(motion.speed, prepend=motion.speed[0]))))
     jolts = np.zeros(n)
     jolts[corners] = rng.lognormal(0, 0.25, len(corners))
     if slack:
         late = corners + (SAMPLE_RATE * rng.uniform(0.02, 0.06, len(corners))).astype(int)
         late = late[late < n]
         jolts[late] += 1.5 * slack * rng.lognormal(0, 0.3, len(late))
-    sound += 0.025 * load * _ring(rail.frame, jolts, drift)
+    return 0.025 * motion.load * _ring(rail.frame, jolts, motion.drift)
 
-    # Motor: harmonics of the turning rotor; a loose belt lets its load swing.
-    swing = 1 + 0.5 * slack * np.sin(2 * np.pi * (9.0 * t + rng.random()))
-    torque = load * np.sqrt(share) * swing
-    turns = rail.motor_cycles * travel
-    sound += 0.004 * rng.lognormal(0, 0.1) * torque * _tones(turns, MOTOR)
-    sound += 0.002 * _tones(50.0 * t + rng.random(), MAINS)
 
-    sound += rail.factory_level * _factory(rng, n)
-    sound *= 10 ** (rng.normal(0, 0.5) / 20)
-    return np.clip(np.round(sound * 32_768), -32_768, 32_767).astype(np.int16)
+def _motor(rail: SlideRail, rng: np.random.Generator, motion: _Motion, slack: float) -> np.ndarray:
+    """Return the hum of the rotor and of the mains; a loose belt lets the load swing."""
+    swing = 1 + 0.5 * slack * np.sin(2 * np.pi * (9.0 * motion.t + rng.random()))
+    torque = motion.load * np.sqrt(motion.share) * swing
+    turns = rail.motor_cycles * motion.travel
+    sound: np.ndarray = 0.004 * rng.lognormal(0, 0.1) * torque * _tones(turns, MOTOR)
+    sound += 0.002 * _tones(50.0 * motion.t + rng.random(), MAINS)
+    return sound
 
 
 def write_demo_data(folder: Path, seed: int = 0, on_clip: Callable[[], None] | None = None) -> None:
@@ -287,7 +323,7 @@ def write_demo_data(folder: Path, seed: int = 0, on_clip: Callable[[], None] | N
     The clips are made in a folder beside it, which takes the name when all are there. Demo data of
     this seed that is there already is left as it is; anything else there is a FileExistsError.
     """
-    if _is_written(folder, seed):
+    if is_written(folder, seed):
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = f".{folder.name}.partial-"
@@ -302,8 +338,8 @@ def write_demo_data(folder: Path, seed: int = 0, on_clip: Callable[[], None] | N
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _is_written(folder: Path, seed: int) -> bool:
-    """Tell whether this demo data is there; a folder with anything else is refused."""
+def is_written(folder: Path, seed: int = 0) -> bool:
+    """Tell whether this demo data is there; a folder with anything else is a FileExistsError."""
     if not folder.exists():
         return False
     if not folder.is_dir():
@@ -359,10 +395,10 @@ def _write(path: Path, order: _Order) -> None:
 
 def _publish(unfinished: Path, folder: Path, seed: int) -> None:
     """Give the finished folder its name; another process may have been first."""
-    if folder.is_dir() and not _is_written(folder, seed):
+    if folder.is_dir() and not is_written(folder, seed):
         folder.rmdir()  # empty, or this fails
     try:
         unfinished.rename(folder)
     except OSError:
-        if not _is_written(folder, seed):
+        if not is_written(folder, seed):
             raise

@@ -132,7 +132,7 @@ def test_repair_removes_the_wrong_rows_alone_and_they_are_missing_again(cache, s
         file["embeddings"][5, 0] += 1e-3
         file["embeddings"][6] = np.nan
         file["filenames"][7] = "other.wav"
-    with pytest.raises(OSError, match=r"is damaged .* verify .*--repair"):
+    with pytest.raises(OSError, match=r"are damaged .* verify .*--repair"):
         store.read(KEYS[:7])
 
     repaired = cache("verify", store.path, "--repair", "--json")
@@ -243,6 +243,57 @@ def test_prune_never_empties_a_store_because_a_disk_is_not_mounted(cache, store,
     assert cache("prune", store.path, "--data", tmp_path / "absent").code == 2
     assert cache("prune", store.path, "--data", tmp_path / "empty").code == 1
     assert len(store) == 30
+
+
+HOSTILE = "[/red]fan[bold] \x1b[2J\x1b]0;title\x07\n\u202e"
+
+
+def test_names_reach_the_terminal_as_text_and_not_as_commands(cache, tmp_path):
+    store = open_store(tmp_path, data_name=HOSTILE, configuration={HOSTILE: HOSTILE})
+    store.append([f"{HOSTILE}.wav"], np.zeros((1, 6)), [content(HOSTILE)])
+    (tmp_path / f"{HOSTILE.replace('/', '')}.h5").write_bytes(b"no HDF5")
+
+    for words in (("ls", tmp_path), ("show", store.path), ("verify", store.path)):
+        ran = cache(*words)
+        said = ran.out + ran.errors
+        assert "\x1b" not in said
+        assert "\u202e" not in said
+        assert "[/red]fan[bold]" in said
+        assert "Traceback" not in said
+    assert json.loads(cache("show", store.path, "--json").out)["data_name"] == HOSTILE
+
+
+def test_a_folder_of_parts_that_a_killed_start_left_does_not_break_ls(cache, store):
+    store.path.with_name("killed-x-y-0123456789ab.parts").mkdir()
+
+    listed = cache("ls", store.path.parent)
+
+    assert listed.code == 0
+    assert "1 stores" in listed.out
+
+
+def test_repair_sets_a_store_aside_that_cannot_be_read(cache, store):
+    store.path.write_bytes(store.path.read_bytes()[:3000])
+
+    repaired = cache("verify", store.path, "--repair")
+
+    assert repaired.code == 0
+    assert "damaged" in repaired.out
+    assert "cannot be read, set aside as" in repaired.out
+    assert not store.path.exists()
+    assert len(list(store.path.parent.glob("*.damaged"))) == 1
+
+
+def test_memory_that_runs_out_is_one_line(cache, store, monkeypatch):
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("cache.inspection.verify", exhausted)
+
+    ran = cache("verify", store.path)
+
+    assert ran.code == 1
+    assert ran.errors == "not enough memory for this; free some, or use a smaller file\n"
 
 
 @pytest.mark.parametrize(

@@ -6,22 +6,16 @@ import random
 import signal
 import subprocess
 import sys
-import textwrap
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import pytest
-from store_worker import DIM, KEYS, content, fill, open_store, vector
+from store_worker import KEYS, content, environment, fill, open_store, vector
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def kill_at_random(directory: Path, n_kills: int) -> dict[str, int]:
@@ -80,13 +74,13 @@ def listen(
 
 def say(capsys: pytest.CaptureFixture[str], counts: dict[str, int]) -> None:
     with capsys.disabled():
-        print("\nkill -9:", ", ".join(f"{n} {what}" for what, n in counts.items()))  # noqa: T201
+        print("\nkill -9:", ", ".join(f"{n} {what}" for what, n in counts.items()))
 
 
 def check(directory: Path, acknowledged: dict[str, int]) -> None:
     """Every acknowledged row is there, and every row is the right one for its content."""
     store = open_store(directory)
-    contents = store.contents()
+    contents = store.provenance()
     rows = store.read(list(contents))
     assert set(acknowledged) <= set(contents)
     for (key, (size, mtime, sha256)), row in zip(contents.items(), rows, strict=True):
@@ -111,17 +105,8 @@ def test_five_hundred_killed_runs_lose_nothing_that_was_acknowledged(tmp_path, c
 
 
 @pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
-    """Mount a file system of 256 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a small file system cannot be mounted here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+def small_disk(mount_disk) -> Path:
+    return mount_disk("256k")
 
 
 def test_full_disk_stops_appending_and_loses_nothing(small_disk):
@@ -152,128 +137,3 @@ def test_full_disk_stops_merging_and_the_parts_stay(small_disk):
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
     store.merge()
     assert np.array_equal(store.read(kept), expected)
-
-
-def test_file_size_limit_stops_merging_and_the_process_ends_in_peace(tmp_path):
-    """The HDF5 library would crash at exit after a failed write; it never hears of one."""
-    script = f"""
-        import resource, sys
-        from pathlib import Path
-        from store_worker import open_store
-        from store_worker import fill
-        store = open_store(Path({str(tmp_path)!r}))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-        kept, error = fill(store)
-        assert len(kept) == 240 and error is None, error
-        try:
-            store.merge()
-        except OSError as error:
-            print(error)
-    """
-    ran = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        check=False,
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
-
-    assert ran.returncode == 0, ran.stderr
-    assert "larger than allowed" in ran.stdout
-    store = open_store(tmp_path)
-    assert not store.path.exists()
-    store.merge()
-    assert store.read(KEYS).shape == (240, 64 * DIM)
-
-
-def test_read_only_cache_is_read_and_says_that_it_cannot_be_written(tmp_path):
-    store = open_store(tmp_path / "cache")
-    fill(store)
-    store.merge()
-    bind = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(tmp_path / "other")]
-    (tmp_path / "other").mkdir()
-    try:
-        subprocess.run(bind, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a read-only file system cannot be mounted here")
-    try:
-        (tmp_path / "other" / store.path.name).write_bytes(store.path.read_bytes())
-        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "other")], check=True)
-        read_only = open_store(tmp_path / "other")
-
-        assert np.array_equal(read_only.read(KEYS), store.read(KEYS))
-        assert "the disk is read-only; use another --cache-dir" in str(fill(read_only)[1])
-        with pytest.raises(OSError, match="the disk is read-only"), read_only.lock():
-            pass
-    finally:
-        subprocess.run(["umount", "-l", str(tmp_path / "other")], check=True)
-
-
-def test_cache_folder_that_is_a_file_is_named(tmp_path):
-    (tmp_path / "cache").write_text("not a folder")
-
-    with (
-        pytest.raises(OSError, match="a file is where the cache folder should be"),
-        open_store(tmp_path / "cache").lock(),
-    ):
-        pass
-
-
-HOLDING = """
-    import sys, time
-    from pathlib import Path
-    from store_worker import open_store
-    with open_store(Path(sys.argv[1])).lock():
-        print("held", flush=True)
-        sys.stdin.readline()
-"""
-
-
-def test_second_run_is_told_who_writes_and_waits(tmp_path):
-    store = open_store(tmp_path)
-    first = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOLDING), str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-        env=environment(),
-        text=True,
-    )
-    assert first.stdout is not None
-    assert first.stdin is not None
-    assert first.stdout.readline() == "held\n"
-    told: list[str] = []
-
-    with (
-        pytest.raises(TimeoutError, match=f"being written by process {first.pid} on"),
-        store.lock(timeout=0.1, tell=told.append),
-    ):
-        pass
-    first.stdin.write("\n")
-    first.stdin.flush()
-    with store.lock(timeout=20):
-        pass
-
-    first.wait()
-    assert len(told) == 1
-    assert f"process {first.pid}" in told[0]
-
-
-def test_lock_of_a_killed_run_is_free(tmp_path):
-    store = open_store(tmp_path)
-    first = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOLDING), str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-        env=environment(),
-        text=True,
-    )
-    assert first.stdout is not None
-    first.stdout.readline()
-
-    first.kill()
-    first.wait()
-    with store.lock(timeout=5):
-        pass

@@ -1,30 +1,37 @@
 """What every detector promises, whoever wrote it; ours agree with their stock references."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.covariance import LedoitWolf
+from fitted_units import SHAPES, MedianDistance
+from fitted_units import quick as quick_choice
+from scipy.stats import multivariate_normal
+from sklearn.covariance import LedoitWolf, ledoit_wolf
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import OneClassSVM as StockOneClassSVM
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from detect import DETECTORS, detector_options, make_detector
-from detect.detector import anomaly_scores, last_step
+from detect import DETECTORS, detector_options, facts_of, make_detector
+from detect.detector import DetectorFacts, anomaly_scores, last_step, scores_out_of_fold
 from detect.detectors.autoencoder import Autoencoder
 from detect.detectors.bands import BandKNN
-from detect.detectors.distance import KNN, LOF, Mahalanobis, nearest
+from detect.detectors.distance import KNN, LOF, nearest
 from detect.detectors.id_classifier import IDClassifier
+from detect.detectors.mahalanobis import Mahalanobis, SharedMahalanobis
 from detect.detectors.mixture import GMM
 from detect.detectors.ocsvm import OneClassSVM
 from detect.detectors.subspace import PCAResidual
 from detect.scaler import ColumnScaler
 
 VECTOR_DETECTORS = [
-    name for name, row in DETECTORS.items() if row.takes == "vectors" and not row.needs_ids
+    name for name in DETECTORS if facts_of(name).takes == "vectors" and not facts_of(name).needs_ids
 ]
 DETERMINISTIC = ["mahalanobis", "knn", "ocsvm", "lof", "pca"]
 QUICK = {"mlp": {"epochs": 30}, "unet": {"epochs": 30}}
@@ -49,6 +56,7 @@ def quick(name, **options):
         PCAResidual(),
         IDClassifier("logistic"),
         IDClassifier("mlp", epochs=2),
+        SharedMahalanobis(),
         ColumnScaler(),
     ]
 )
@@ -118,7 +126,7 @@ def test_a_handful_of_clips_is_enough_or_the_message_says_how_many_are(name, n_t
         detector = quick(name).fit(X)
     except ValueError as error:
         assert n_train == 1
-        assert "a minimum of 2 is required" in str(error)  # noqa: PT017
+        assert "a minimum of 2 is required" in str(error)
         return
 
     scores = anomaly_scores(detector, np.stack([X.mean(axis=0), np.full(128, 50.0)]))
@@ -149,20 +157,21 @@ def test_an_unknown_option_names_those_that_exist(name):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("knn", {"k": 0}, "knn.k is a whole number of 1 or more; got 0"),
-        ("knn", {"k": "x"}, "knn.k is a whole number of 1 or more; got 'x'"),
-        ("knn", {"k": 2.5}, "knn.k is a whole number of 1 or more; got 2.5"),
-        ("knn", {"k": True}, "knn.k is a whole number of 1 or more; got True"),
-        ("knn", {"metric": "manhattan"}, "knn.metric is euclidean or cosine; got 'manhattan'"),
-        ("gmm", {"rate_by": "all"}, "gmm.rate_by is mixture or nearest; got 'all'"),
-        ("ocsvm", {"gamma": -1}, "ocsvm.gamma is scale or auto or a number above 0; got -1"),
-        ("ocsvm", {"nu": 2.0}, "ocsvm.nu is a number above 0 and at most 1; got 2.0"),
-        ("pca", {"explained": 3}, "pca.explained is a number between 0 and 1; got 3"),
-        ("mlp", {"batch_size": 0}, "mlp.batch_size is a whole number of 1 or more; got 0"),
-        ("mlp", {"learning_rate": -1.0}, "mlp.learning_rate is a number above 0; got -1.0"),
-        ("cnn_svdd", {"skips": "maybe"}, "cnn_svdd.skips is true or false; got 'maybe'"),
-        ("fc_ae", {"hidden": 64}, r"fc_ae.hidden is a list in brackets, each a whole"),
-        ("fc_ae", {"hidden": (64, 0)}, r"fc_ae.hidden is a list .* of 1 or more; got \(64, 0\)"),
+        ("knn", {"k": 0}, "knn.k should be greater than or equal to 1; got 0"),
+        ("knn", {"k": "x"}, "knn.k should be a valid integer; got 'x'"),
+        ("knn", {"k": 2.5}, "knn.k should be a valid integer; got 2.5"),
+        ("knn", {"k": True}, "knn.k should be a valid integer; got True"),
+        ("knn", {"metric": "manhattan"}, "knn.metric should be 'euclidean' or 'cosine'; got"),
+        ("gmm", {"rate_by": "all"}, "gmm.rate_by should be 'mixture' or 'nearest'; got 'all'"),
+        ("ocsvm", {"gamma": -1}, "ocsvm.gamma should be 'scale' or 'auto' or greater than 0"),
+        ("ocsvm", {"nu": 2.0}, "ocsvm.nu should be less than or equal to 1; got 2.0"),
+        ("pca", {"explained": 3}, "pca.explained should be less than 1; got 3"),
+        ("mlp", {"batch_size": 0}, "mlp.batch_size should be greater than or equal to 1; got 0"),
+        ("mlp", {"learning_rate": -1.0}, "mlp.learning_rate should be greater than 0; got -1.0"),
+        ("cnn_svdd", {"skips": "maybe"}, "cnn_svdd.skips should be a valid boolean; got 'maybe'"),
+        ("fc_ae", {"hidden": 64}, "fc_ae.hidden should be a valid tuple; got 64"),
+        ("fc_ae", {"hidden": []}, r"fc_ae.hidden .*at least 1 item.*; got \[\]"),
+        ("fc_ae", {"hidden": (64, 0)}, r"fc_ae.hidden should be greater than .* 1; got \(64, 0\)"),
         ("iforest", {"n_estimators": "x"}, "'n_estimators' parameter of .* must be an int"),
     ],
 )
@@ -184,8 +193,83 @@ def test_every_option_of_every_detector_is_checked_and_its_own_default_is_good(n
 
 
 def test_an_estimator_used_by_itself_checks_its_options_when_it_is_fitted(rng):
-    with pytest.raises(ValueError, match=r"^density_k is a whole number of 1 or more; got 0"):
+    with pytest.raises(ValueError, match=r"^density_k should be greater than or equal to 1; got 0"):
         KNN(density_k=0).fit(rng.normal(size=(10, 4)))
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_predict_flags_a_twentieth_of_the_training_clips_and_clips_that_score_below(name):
+    choice, facts = quick_choice(name)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, *SHAPES[facts.takes])).astype(np.float32)
+    ids = np.array(["id_00", "id_02"]).repeat(20)  # ignored by most
+    clips = np.concatenate([X, X[:5] + 30 * rng.normal(size=X[:5].shape).astype(np.float32)])
+    all_ids = np.concatenate([ids, ids[:5]])
+
+    detector = make_detector(name, **choice.options).fit(X, ids)
+
+    margins = detector.decision_function(clips, all_ids)
+    verdicts = detector.predict(clips, all_ids)
+    assert set(verdicts) <= {1, -1}
+    np.testing.assert_array_equal(verdicts == -1, margins < 0)
+    assert 1 <= (verdicts[:40] == -1).sum() <= 2  # beam rates them all 0, but for rounding
+    scores = anomaly_scores(detector, clips, all_ids)
+    np.testing.assert_allclose(scores, -margins - detector.offset_, rtol=1e-9, atol=1e-12)
+
+
+def test_the_share_that_predict_flags_can_be_chosen_and_left_out(rng):
+    X = rng.normal(size=(100, 4))
+
+    flagged = make_detector("knn", flagged_share=0.2).fit(X).predict(X) == -1
+
+    assert flagged.sum() == 20
+    with pytest.raises(NotFittedError, match="has no boundary"):
+        make_detector("knn", flagged_share=None).fit(X).predict(X)
+    with pytest.raises(ValueError, match=r"is between 0 and 1, or None; got 1\.5"):
+        make_detector("knn", flagged_share=1.5)
+
+
+class TestAClassFromOutside:
+    NAME = "fitted_units:MedianDistance"
+
+    def test_needs_no_scikit_learn_and_gets_the_default_facts(self, rng):
+        X = rng.normal(size=(50, 3)) * [1, 10, 100]
+        assert facts_of(self.NAME) == DetectorFacts()
+
+        detector = make_detector(self.NAME, power=2.0).fit(X)
+
+        own = MedianDistance(2.0).fit(ColumnScaler().fit_transform(X))
+        expected = own.score_samples(detector.scaler.transform(X))
+        np.testing.assert_array_equal(detector.score_samples(X), expected)
+        assert detector.predict(np.array([[9.0, 90, 900]])) == [-1]
+
+    def test_has_its_options_checked_by_its_annotations(self):
+        assert detector_options(self.NAME) == ("power",)
+        with pytest.raises(ValueError, match="has no option 'colour'; it has power"):
+            make_detector(self.NAME, colour="red")
+        with pytest.raises(ValueError, match=r"power should be a valid number; got 'x'"):
+            make_detector(self.NAME, power="x")
+
+    def test_that_is_no_detector_is_refused(self):
+        with pytest.raises(ValueError, match=r"json:JSONDecoder is no detector: .* no method fit"):
+            make_detector("json:JSONDecoder")
+        with pytest.raises(ValueError, match="json:Nothing cannot be used"):
+            make_detector("json:Nothing")
+        with pytest.raises(ValueError, match="unknown detector 'kn': did you mean 'knn'"):
+            make_detector("kn")
+
+
+def test_the_readmes_detector_works_from_its_own_module(tmp_path, monkeypatch, rng):
+    page = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def fit" in b]
+    (tmp_path / "readme_detector.py").write_text(block, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    X = rng.normal(size=(50, 3))
+
+    detector = make_detector("readme_detector:MedianDistance", order=1.0).fit(X)
+
+    assert detector.predict(X.mean(axis=0, keepdims=True)) == [1]
+    assert detector.predict(X.mean(axis=0, keepdims=True) + 99) == [-1]
 
 
 def test_equal_columns_do_not_make_the_covariance_singular(rng):
@@ -194,6 +278,133 @@ def test_equal_columns_do_not_make_the_covariance_singular(rng):
     scores = Mahalanobis().fit(X).score_samples(np.stack([X[0], X[0] + np.arange(6)]))
 
     assert scores[0] > scores[1]
+
+
+@pytest.mark.parametrize(("n", "dim"), [(200, 20), (60, 128), (12, 96), (3, 5)])
+def test_mahalanobis_behind_its_scaler_is_the_textbook_distance(n, dim, rng):
+    mixing = rng.normal(size=(dim, dim))
+    X, clips = (rng.normal(size=(m, dim)) @ mixing + 7 for m in (n, 30))
+    deviation = X.std(axis=0)
+    standardised = (X - X.mean(axis=0)) / deviation
+    covariance = ledoit_wolf(standardised)[0] + 1e-9 * np.eye(dim)
+    away = (clips - X.mean(axis=0)) / deviation
+
+    squares = np.einsum("ij,ij->i", away, np.linalg.solve(covariance, away.T).T)
+
+    scores = anomaly_scores(make_detector("mahalanobis").fit(X), clips)
+    np.testing.assert_allclose(scores, squares, rtol=1e-8)
+
+
+def spoilt_in_one_fold(X):
+    X = X.copy()
+    X[:, 1] = 5.0
+    X[3] *= 1e8
+    X[:, 2] = 0.0
+    X[7, 2] = 1.0  # constant without this clip
+    return X
+
+
+@pytest.mark.parametrize("name", [name for name in DETECTORS if facts_of(name).has_fast_folds])
+@pytest.mark.parametrize("scaler", ["standard", "none"])
+@pytest.mark.parametrize(
+    ("n", "dim", "n_folds"), [(60, 8, 10), (40, 38, 10), (30, 64, 5), (8, 3, 8)]
+)
+@pytest.mark.parametrize("change", [np.asarray, spoilt_in_one_fold])
+def test_fast_scores_out_of_fold_are_those_of_a_refit(name, scaler, n, dim, n_folds, change, rng):
+    X = change(rng.normal(size=(n, dim)) @ rng.normal(size=(dim, dim)) + 3)
+    folds = rng.permutation(n) % n_folds
+    expected = np.empty(n)
+    for number in range(n_folds):
+        held = folds == number
+        refitted = make_detector(name, scaler=scaler).fit(X[~held])
+        expected[held] = refitted.score_samples(X[held])
+
+    scores = scores_out_of_fold(make_detector(name, scaler=scaler), X, folds)
+
+    np.testing.assert_allclose(scores, expected, rtol=1e-8)
+
+
+def test_a_fold_that_leaves_one_clip_is_refused_and_other_detectors_are_to_be_refitted(rng):
+    X = rng.normal(size=(6, 3))
+
+    assert scores_out_of_fold(make_detector("knn"), X, np.arange(6)) is None
+    with pytest.raises(ValueError, match="Fold 0 leaves 1 of 6 clips; 2 are needed"):
+        scores_out_of_fold(make_detector("mahalanobis"), X, np.array([0, 0, 0, 0, 0, 1]))
+
+
+class TestSharedMahalanobis:
+    IDS = np.array(["id_00", "id_02", "id_04"]).repeat(16)
+
+    def alike(self, rng, n=16, dim=12):
+        mixing = np.random.default_rng(5).normal(size=(dim, dim))
+        parts = [rng.normal(size=(n, dim)) @ mixing + 10 * i for i in range(3)]
+        return np.concatenate(parts)
+
+    def unlike(self, rng, n=16, dim=12):
+        narrow = [np.linalg.qr(rng.normal(size=(dim, dim)))[0] for _ in range(3)]
+        widths = np.geomspace(1, 1e-3, dim)
+        return np.concatenate([(rng.normal(size=(n, dim)) * widths) @ basis for basis in narrow])
+
+    def test_few_clips_of_machines_that_vary_alike_share_a_covariance(self, rng):
+        shared = SharedMahalanobis().fit(self.alike(rng), self.IDS)
+
+        assert shared.share_ >= 0.75
+        assert shared.share_ == shared.SHARES[int(np.argmax(shared.likelihoods_))]
+
+    def test_machines_that_vary_differently_are_rated_as_if_each_were_alone(self, rng):
+        X, clips = self.unlike(rng, 16), rng.normal(size=(20, 12))
+
+        shared = make_detector("mahalanobis_shared").fit(X, self.IDS)
+
+        assert shared.detector.share_ == 0
+        alone = make_detector("mahalanobis").fit(X[self.IDS == "id_02"])
+        expected = anomaly_scores(alone, clips)
+        scores = anomaly_scores(shared, clips, ["id_02"] * 20)
+        np.testing.assert_allclose(scores, expected, rtol=1e-8)
+
+    def test_the_covariance_is_the_weighted_mean_of_the_ids(self, rng):
+        X, clips = self.alike(rng), rng.normal(size=(20, 12))
+        scaled = {i: ColumnScaler().fit(X[i == self.IDS]) for i in np.unique(self.IDS)}
+        own = {
+            i: ledoit_wolf(scaler.transform(X[i == self.IDS]))[0] + 1e-9 * np.eye(12)
+            for i, scaler in scaled.items()
+        }
+
+        shared = SharedMahalanobis().fit(X, self.IDS)
+
+        covariance = (1 - shared.share_) * own["id_04"] + shared.share_ * sum(own.values()) / 3
+        away = scaled["id_04"].transform(clips)
+        expected = np.einsum("ij,ij->i", away, np.linalg.solve(covariance, away.T).T)
+        scores = shared.score_samples(clips, np.array(["id_04"] * 20))
+        np.testing.assert_allclose(-scores, expected, rtol=1e-8)
+
+    def test_the_likelihood_is_that_of_clips_left_out(self, rng):
+        """Twelve clips of one ID are left out one by one; the other ID has too few for folds."""
+        X, ids = rng.normal(size=(14, 3)), np.array(["a"] * 12 + ["b"] * 2)
+        other = ledoit_wolf(ColumnScaler().fit_transform(X[12:]))[0]
+        expected = np.zeros(5)
+        for left in range(12):
+            kept = np.delete(X[:12], left, axis=0)
+            scaler = ColumnScaler().fit(kept)
+            own = ledoit_wolf(scaler.transform(kept))[0]
+            for j, share in enumerate(SharedMahalanobis.SHARES):
+                covariance = (1 - share) * own + share * (own + other) / 2
+                clip = scaler.transform(X[left : left + 1])[0]
+                expected[j] += multivariate_normal.logpdf(clip, np.zeros(3), covariance)
+
+        found = SharedMahalanobis().fit(X, ids).likelihoods_
+
+        constant = 12 * 3 / 2 * np.log(2 * np.pi)
+        np.testing.assert_allclose(found, expected + constant, rtol=1e-6)
+
+    def test_one_machine_id_is_enough_and_one_clip_of_it_is_not(self, rng):
+        X = rng.normal(size=(9, 3))
+
+        alone = SharedMahalanobis().fit(X, np.array(["a"] * 9))
+
+        assert alone.share_ == 0
+        with pytest.raises(ValueError, match="machine ID b has 1 training clip; 2 are needed"):
+            SharedMahalanobis().fit(X, np.array(["a"] * 8 + ["b"]))
 
 
 def test_an_unknown_scaler_is_refused():
@@ -371,10 +582,8 @@ def test_beam_takes_the_nearest_clip_of_each_band(over_bands, expected):
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_the_scaler_stands_before_those_that_want_it_unless_there_is_none(name):
-    assert [step for step, _ in make_detector(name).steps] == (
-        ["scaler", name] if DETECTORS[name].scale else [name]
-    )
-    assert [step for step, _ in make_detector(name, scaler="none").steps] == [name]
+    assert (make_detector(name).scaler is not None) == facts_of(name).wants_scaling
+    assert make_detector(name, scaler="none").scaler is None
 
 
 def test_beam_does_not_care_how_loud_a_band_is(rng):
@@ -391,8 +600,8 @@ def test_beam_refuses_other_bands_than_it_was_fitted_to():
         BandKNN().fit(BANDS_OF_TRAINING).score_samples(np.zeros((1, 3, 2)))
 
 
-@pytest.mark.parametrize("name", [name for name, row in DETECTORS.items() if row.needs_ids])
-class TestDetectorsThatTellIDsApart:
+@pytest.mark.parametrize("name", [name for name in DETECTORS if facts_of(name).needs_ids])
+class TestDetectorsThatNeedIDs:
     def fitted(self, name, rng):
         ids = np.array(["id_00", "id_02"]).repeat(40)
         X = rng.normal(size=(80, 6)) + 3 * (ids == "id_02")[:, None]
@@ -408,13 +617,15 @@ class TestDetectorsThatTellIDsApart:
         assert as_first[1] > as_first[0]
         assert as_second[0] > as_second[1]
 
-    def test_one_machine_id_is_refused(self, name, rng):
-        with pytest.raises(ValueError, match="needs two or more of a type"):
-            make_detector(name).fit(rng.normal(size=(9, 3)), np.array(["id_00"] * 9))
-
     def test_a_machine_id_that_was_not_fitted_is_refused(self, name, rng):
         with pytest.raises(ValueError, match="id_09 is none of the machine IDs fitted: id_00"):
             anomaly_scores(self.fitted(name, rng), np.zeros((1, 6)), ["id_09"])
+
+
+@pytest.mark.parametrize("name", ["id_logistic", "id_mlp", "id_mahalanobis"])
+def test_one_machine_id_is_refused_by_those_that_tell_ids_apart(name, rng):
+    with pytest.raises(ValueError, match="needs two or more of a type"):
+        make_detector(name).fit(rng.normal(size=(9, 3)), np.array(["id_00"] * 9))
 
 
 def test_the_probability_of_the_own_id_is_that_of_scikit_learns_regression(rng):

@@ -1,8 +1,12 @@
 """AUC and pAUC are scikit-learn's, intervals cover, domains are compared as DCASE does."""
 
+from itertools import pairwise
+from time import perf_counter
+
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from scipy.stats import norm
+from sklearn.metrics import f1_score, roc_auc_score
 
 from detect import metrics
 
@@ -40,62 +44,6 @@ def test_scores_that_are_not_finite_are_refused():
         metrics.auc([False, True], [1.0, np.nan])
 
 
-def test_resampling_equals_a_loop_over_resamples(rng):
-    truth = np.arange(40) < 15
-    scores = rng.normal(size=40) + truth
-    ordered = np.lexsort((truth, scores))
-    truth, scores = truth[ordered], scores[ordered]
-
-    drawn = metrics.resample(truth, scores, n_resamples=50, seed=3)
-
-    for_normal, for_anomalous = np.random.default_rng(3).spawn(2)
-    normal = for_normal.integers(25, size=(50, 25))
-    anomalous = for_anomalous.integers(15, size=(50, 15))
-    for i in range(50):
-        chosen = np.concatenate([scores[~truth][normal[i]], scores[truth][anomalous[i]]])
-        labels = np.arange(40) >= 25
-        assert drawn.auc[i] == pytest.approx(roc_auc_score(labels, chosen), abs=1e-12)
-        expected = roc_auc_score(labels, chosen, max_fpr=0.1)
-        assert drawn.pauc[i] == pytest.approx(expected, abs=1e-12)
-
-
-def test_intervals_cover_the_true_auc_about_as_often_as_they_say(rng):
-    truth = np.arange(120) < 60
-    covered = 0
-    for seed in range(200):
-        scores = rng.normal(size=120) + truth  # true AUC: Phi(1 / sqrt 2) = 0.760250
-        low, high = metrics.interval(metrics.resample(truth, scores, seed=seed).auc)
-        covered += low <= 0.760250 <= high
-
-    assert 0.90 <= covered / 200 <= 0.99
-
-
-def test_intervals_do_not_depend_on_the_order_of_clips(rng):
-    truth = np.arange(60) < 20
-    scores = rng.normal(size=60)
-    shuffled = rng.permutation(60)
-
-    one = metrics.resample(truth, scores)
-    other = metrics.resample(truth[shuffled], scores[shuffled])
-
-    np.testing.assert_array_equal(one.auc, other.auc)
-
-
-def test_intervals_of_perfect_separation_are_a_point():
-    drawn = metrics.resample([False] * 8 + [True] * 8, np.arange(16))
-
-    assert metrics.interval(drawn.auc) == (1.0, 1.0)
-
-
-def test_resamples_in_parts_equal_those_at_once(rng, monkeypatch):
-    truth = np.arange(50) < 25
-    scores = rng.normal(size=50)
-    whole = metrics.resample(truth, scores, n_resamples=100).auc
-    monkeypatch.setattr(metrics, "CELLS_AT_ONCE", 50 * 7)
-
-    np.testing.assert_array_equal(metrics.resample(truth, scores, n_resamples=100).auc, whole)
-
-
 def test_harmonic_mean_by_hand():
     assert metrics.harmonic_mean([0.5, 1.0]) == pytest.approx(2 / 3)
     assert metrics.harmonic_mean([0.0, 1.0]) == 0.0
@@ -127,3 +75,145 @@ def test_a_domain_without_normal_clips_has_no_auc():
 
     assert found.auc_source == 1.0
     assert found.auc_target is None
+
+
+def test_f1_ev_equals_a_loop_over_thresholds(rng):
+    for _ in range(50):
+        n = int(rng.integers(4, 40))
+        truth = rng.random(n) < 0.5
+        truth[:2] = [False, True]
+        scores = rng.integers(0, 9, n) / 3
+        scores[:2] = [0.1, 0.7]
+        levels = np.unique(scores)
+
+        expected = sum(
+            (high - low) * f1_score(truth, scores > low) for low, high in pairwise(levels)
+        )
+
+        assert metrics.f1_ev(truth, scores) == pytest.approx(expected / np.ptp(scores))
+
+
+def test_f1_ev_grows_with_the_gap_and_is_zero_without_any():
+    truth = [False, False, True, True]
+
+    near, far = (metrics.f1_ev(truth, [0, 1, 1 + gap, 2 + gap]) for gap in (0.5, 50))
+
+    assert near < far < 1
+    assert metrics.f1_ev(truth, np.ones(4)) == 0
+
+
+def interval(*figures):
+    low, high = metrics.auc_interval(*figures)
+    return float(low), float(high)
+
+
+def test_one_clip_of_each_class_says_next_to_nothing():
+    low, high = interval(1.0, 1, 1)
+
+    assert low == pytest.approx(1 / (1 + norm.ppf(0.975) ** 2))  # Wilson's limit of 1 in 1
+    assert high == 1.0
+    assert interval(0.0, 1, 1) == (0.0, pytest.approx(1 - low))
+
+
+def test_limits_are_where_the_observed_auc_becomes_unusual():
+    low, high = interval(0.8, 12, 7)
+
+    z = norm.ppf(0.975)
+    for limit in (low, high):
+        deviation = np.sqrt(metrics._variance(np.array(limit), np.array(12.0), np.array(7.0)))
+        assert abs(0.8 - limit) == pytest.approx(z * deviation, rel=1e-9)
+
+
+@pytest.mark.parametrize("auc", [0.5, 0.77, 1.0])
+def test_more_clips_narrow_the_interval_around_the_auc(auc):
+    widths = []
+    for n in (2, 10, 100, 1000):
+        low, high = interval(auc, n, n)
+        assert 0 <= low <= auc <= high <= 1
+        widths.append(high - low)
+
+    assert widths == sorted(widths, reverse=True)
+    assert widths[-1] < 0.06
+
+
+def normal_scores(rng, auc, n, runs):
+    """Draw scores of n normal and n anomalous clips each, (runs, 2 n), whose true AUC is known."""
+    drawn = rng.normal(size=(runs, 2 * n))
+    drawn[:, n:] += norm.ppf(auc) * 2**0.5
+    return drawn
+
+
+@pytest.mark.parametrize("auc", [0.6, 0.9, 0.99])
+@pytest.mark.parametrize("n", [5, 10, 30])
+def test_intervals_cover_the_true_auc_as_often_as_they_say(auc, n, rng):
+    scores = normal_scores(rng, auc, n, 4000)
+    observed = (scores[:, None, n:] > scores[:, :n, None]).mean(axis=(1, 2))
+
+    low, high = metrics.auc_interval(observed, n, n)
+
+    assert 0.92 <= np.mean((low <= auc) & (auc <= high)) <= 0.98
+
+
+def test_intervals_of_means_cover_too(rng):
+    aucs, n, runs = np.array([0.7, 0.8, 0.9, 0.97]), 20, 1500
+    covered = np.zeros(2)
+    observed = np.stack(
+        [
+            (s[:, None, n:] > s[:, :n, None]).mean(axis=(1, 2))
+            for s in (normal_scores(rng, auc, n, runs) for auc in aucs)
+        ],
+        axis=1,
+    )
+    low, high = metrics.auc_interval(observed, n, n)
+    for figures in zip(observed, low, high, strict=True):
+        for i, (true, of_mean) in enumerate(
+            [
+                (aucs.mean(), metrics.mean_interval),
+                (metrics.harmonic_mean(aucs), metrics.harmonic_mean_interval),
+            ]
+        ):
+            limits = of_mean(*figures)
+            covered[i] += limits[0] <= true <= limits[1]
+
+    assert (covered / runs > 0.92).all()
+    assert (covered / runs < 0.985).all()
+
+
+def test_a_pauc_of_few_clips_has_no_interval_and_of_many_a_narrow_one():
+    low, high = metrics.pauc_interval([0.8] * 4, [9, 100, 10, 100], [100, 9, 10, 100])
+
+    assert np.isnan(low).tolist() == [True, True, False, False]
+    assert (low[2:] < 0.8).all()
+    assert (high[2:] > 0.8).all()
+    assert high[3] - low[3] < high[2] - low[2]
+
+
+@pytest.mark.parametrize("auc", [0.6, 0.9, 0.99])
+def test_pauc_intervals_cover_at_least_as_often_as_they_say(auc, rng):
+    n, runs = 30, 800
+    scores = normal_scores(rng, auc, n, runs)
+    truth = np.arange(2 * n) >= n
+    fpr = np.linspace(0, 0.1, 10_001)[1:]
+    true = np.mean(norm.sf(norm.isf(fpr) - norm.ppf(auc) * 2**0.5))
+    observed = np.array([metrics.pauc(truth, run) for run in scores])
+
+    low, high = metrics.pauc_interval(observed, n, n)
+
+    standardised = 0.5 * (1 + (true - 0.05) / 0.95)
+    assert np.mean((low <= standardised) & (standardised <= high)) >= 0.93
+
+
+def test_a_figure_of_zero_makes_the_harmonic_mean_zero_and_its_interval_wide():
+    low, high = metrics.harmonic_mean_interval([0.0, 0.8], [0.0, 0.6], [0.2, 0.9])
+
+    assert (low, high) == (0.0, pytest.approx(2 / (1 / 0.2 + 1 / 0.9)))
+
+
+def test_ten_thousand_machines_have_intervals_in_a_second(rng):
+    observed = rng.random(10_000)
+
+    start = perf_counter()
+    metrics.auc_interval(observed, 100, 356)
+    metrics.pauc_interval(observed, 100, 356)
+
+    assert perf_counter() - start < 5

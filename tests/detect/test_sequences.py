@@ -1,14 +1,11 @@
 """Detectors of sequences and images do what the reports drew: one score per clip."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from typer.testing import CliRunner
 
-from detect import DETECTORS, detector_options, make_detector
+from detect import DETECTORS, detector_options, facts_of, make_detector
 from detect.detector import anomaly_scores
 from detect.detectors.image_autoencoders import (
     ConvVAE,
@@ -22,13 +19,10 @@ from detect.detectors.networks import divergence
 from detect.detectors.recurrent import GRUWindows, LSTMClips, LSTMPredictor
 from detect.detectors.resnet_autoencoder import frozen_resnet50
 from detect.detectors.stacked_frames import FramesVAE, OfficialAE
-from detect.detectors.svdd import CollapsedError, SVDDAutoencoder, refuse_collapse
+from detect.detectors.svdd import CollapsedError, SVDDAutoencoder, check_collapse
 from detect.detectors.training import DivergedError, Windows, train
-from embed import ENCODERS
-from pipeline import command_line
-from pipeline.systems import SYSTEMS
 
-NAMES = [name for name, row in DETECTORS.items() if row.takes == "sequences"]
+NAMES = [name for name in DETECTORS if facts_of(name).takes == "sequences"]
 IMAGES = [n for n in NAMES if issubclass(DETECTORS[n].resolve(), ImageDetector)]
 OF_ANY_LENGTH = [n for n in NAMES if n not in IMAGES]
 N_CLIPS, N_FRAMES, DIM = 24, 40, 16
@@ -101,7 +95,7 @@ def test_a_seed_decides_everything_random(name, fitted, normals):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_losses_of_every_epoch_are_kept_and_fall(name, normals):
-    history = small(name, epochs=8).fit(normals)[-1].history_
+    history = small(name, epochs=8).fit(normals).detector.history_
 
     assert [epoch.number for epoch in history] == list(range(1, len(history) + 1))
     assert min(epoch.held_out_loss for epoch in history[1:]) < history[0].held_out_loss
@@ -158,18 +152,18 @@ def test_options_are_fields_and_nothing_else_happens_before_fit(name):
     assert set(vars(detector)) == {*options, "random_state", "device", "on_epoch"}
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if not DETECTORS[n].scale])
+@pytest.mark.parametrize("name", [n for n in NAMES if not facts_of(n).wants_scaling])
 def test_those_that_scale_themselves_do_it_by_the_training_normals_alone(name, fitted, normals):
-    detector = fitted[name][-1]
+    detector = fitted[name].detector
 
     inside = (normals - detector.low_) / detector.range_
 
-    assert not [step for step in fitted[name].named_steps if step == "scaler"]
+    assert fitted[name].scaler is None
     assert inside.min() == 0
     assert inside.max() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if DETECTORS[n].scale])
+@pytest.mark.parametrize("name", [n for n in NAMES if facts_of(n).wants_scaling])
 def test_decibels_may_shift_and_stretch_where_a_scaler_stands_before(name, fitted, normals, rng):
     clips = like_normals(rng, 4)
 
@@ -317,7 +311,7 @@ def test_divergence_is_zero_for_the_standard_normal_and_half_a_nat_for_a_mean_of
 
 def test_a_vae_rates_by_its_latent_mean_and_draws_only_while_training(normals):
     detector = small("fc_vae", scaler="standard").fit(normals)
-    network = detector[-1].network_
+    network = detector.detector.network_
 
     same = [detector.score_samples(normals[:1]) for _ in range(2)]
     network.train()
@@ -330,12 +324,12 @@ def test_a_vae_rates_by_its_latent_mean_and_draws_only_while_training(normals):
 
 @pytest.mark.parametrize("name", ["fc_vae", "conv_vae"])
 def test_an_overwhelming_beta_makes_a_vae_rate_clips_by_their_distance_from_the_mean(name, normals):
-    """Why fc-vae was inverted: see docs/systems.md."""
+    """Why fc-vae was inverted: see benchmarks/systems.md."""
     detector = small(name, epochs=60, beta=1e5, learning_rate=1e-2).fit(normals)
-    z = torch.from_numpy(detector[0].transform(normals))
+    z = torch.from_numpy(detector.scaler.transform(normals))
 
     with torch.no_grad():
-        rebuilt, mean, log_variance = detector[-1].network_(z)
+        rebuilt, mean, log_variance = detector.detector.network_(z)
 
     assert divergence(mean, log_variance).max() < 1e-2
     assert rebuilt.std(dim=0).max() < 0.05  # every clip is rebuilt as the same picture
@@ -349,7 +343,7 @@ def test_elbo_adds_the_latent_cost_to_the_reconstruction(normals):
 
 
 def test_mahalanobis_of_residuals_is_the_textbook_distance(normals):
-    detector = small("official_mahalanobis", scaler="none").fit(normals)[-1]
+    detector = small("official_mahalanobis", scaler="none").fit(normals).detector
     clips = torch.from_numpy(normals)
     residuals = np.stack([detector._residuals(clip).detach().numpy() for clip in clips])
     pooled = residuals.reshape(-1, 5 * DIM).astype(float)
@@ -367,7 +361,7 @@ def test_mahalanobis_of_residuals_is_the_textbook_distance(normals):
 
 
 def test_the_centre_of_svdd_comes_from_a_first_pass_and_keeps_away_from_zero(normals):
-    network = small("cnn_svdd").fit(normals)[-1].network_
+    network = small("cnn_svdd").fit(normals).detector.network_
 
     assert (network.centre.abs() >= 0.1 - 1e-6).all()
 
@@ -376,7 +370,7 @@ def test_svdd_that_maps_every_clip_to_one_point_is_an_error_with_advice(normals)
     with pytest.raises(CollapsedError, match=r"maps every clip to one point.*lower svdd or l2"):
         small("cnn_svdd", l2=1e3, learning_rate=0.05, epochs=80).fit(normals)
     with pytest.raises(CollapsedError, match="Every training clip gets the score 2"):
-        refuse_collapse(1.0, 1.0, np.full(5, 2.0))
+        check_collapse(1.0, 1.0, np.full(5, 2.0))
 
 
 @pytest.mark.parametrize("options", [{"skips": True}, {"batchnorm": True}])
@@ -394,13 +388,13 @@ def test_l2_is_002_in_cnn_svdd_l2():
 def test_an_image_is_the_first_or_centre_frames(start, first, normals):
     cut = normals[:, first : first + 30]
 
-    whole = small("fc_ae", n_frames=30, start=start).fit(normals)[-1]
+    whole = small("fc_ae", n_frames=30, start=start).fit(normals).detector
 
     np.testing.assert_array_equal(whole._chosen(normals), cut)
 
 
 def test_resnet50_is_frozen_and_maps_to_2048_channels(fitted):
-    encoder = fitted["resnet50_cnn"][-1].encoder_
+    encoder = fitted["resnet50_cnn"].detector.encoder_
 
     assert encoder(torch.zeros(1, 64, 64)).shape == (1, 2048, 2, 2)
     assert not any(p.requires_grad for p in encoder.parameters())
@@ -422,39 +416,6 @@ def test_resnet50_takes_a_save_pretrained_folder_and_says_what_is_missing(tmp_pa
         make_detector("resnet50_cnn").fit(normals)
 
 
-# ---- the presets and their page -------------------------------------------------------------
-
-PAGE = (Path(__file__).parents[2] / "docs" / "systems.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_a_system_goes_together(name):
-    system = SYSTEMS[name]
-    gives = {"frames": "sequences", "bands": "bands"}.get(system.pooling, "vectors")
-
-    assert system.encoder in ENCODERS
-    assert DETECTORS[system.detector].takes == gives
-    for setting in system.set:
-        target, option = setting.split("=")[0].split(".")
-        if target == system.detector:
-            assert option in detector_options(target)
-        else:
-            assert target in (system.encoder, system.pooling)
-
-
-@pytest.mark.parametrize("given", [[], ["mel_conv_ae.epochs=1", "logmel.n_mels=32"]])
-def test_set_adds_to_a_system_and_comes_last(given, monkeypatch):
-    ran = []
-    monkeypatch.setattr(command_line, "whole_job", lambda settings: ran.append(settings) or 0)
-    flags = [word for text in given for word in ("--set", text)]
-
-    done = CliRunner().invoke(command_line.app, ["--system", "mel-conv-ae", *flags])
-
-    assert done.exit_code == 0
-    assert ran[0].set == ["logmel.n_mels=64", "mel_conv_ae.n_frames=128", *given]
-    assert ran[0].detector == "mel_conv_ae"
-
-
 @pytest.mark.parametrize("name", ["fc_ae", "lstm_predictor"])
 def test_a_loss_that_is_no_number_names_the_epoch_and_what_to_do(name, normals):
     broken = normals.copy()
@@ -462,16 +423,3 @@ def test_a_loss_that_is_no_number_names_the_epoch_and_what_to_do(name, normals):
 
     with pytest.raises(DivergedError, match=r"loss is (nan|inf) in epoch 1 .*lower learning_rate"):
         small(name, scaler="none", learning_rate=1e30).fit(broken)
-
-
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_the_page_has_a_row_for_every_system_that_names_its_parts(name):
-    rows = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}`")]
-
-    assert any(f"`{SYSTEMS[name].detector}`" in row for row in rows)
-    assert len(rows) >= 2  # what it is, and what the fan recordings gave
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_page_names_every_detector_of_sequences(name):
-    assert f"`{name}`" in PAGE

@@ -1,5 +1,6 @@
 """The loop from files to vectors: same vectors in any company, bad clips cost only themselves."""
 
+import hashlib
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,27 +8,36 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 
-from embed.embedding import embed_clips
+from embed import embedding
+from embed.embedding import Task, embed_clips
 from embed.encoder import Encoder
 from embed.pooling import Clip, Frames, Mean
-from embed.recordings.audio import Preprocessing
+from embed.recordings import audio
+from embed.recordings.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loudness(Encoder):
-    """An encoder to evaluate in one's head: the mean of the waveform, and its first sample."""
+    """An encoder to evaluate in one's head: the mean of the waveform, and its first samples."""
 
     sample_rate: int = 8000
+    least: int = 1
     outputs = ("frames", "clip")
-    largest_batch = 100
+
+    @property
+    def min_samples(self):
+        return self.least
 
     def forward(self, waveforms, wanted):
-        if len(waveforms) > self.largest_batch:
-            raise torch.OutOfMemoryError
         frames = waveforms[:, :8].reshape(len(waveforms), 4, 2)
-        return {"frames": frames, "clip": waveforms.mean(dim=1, keepdim=True)}
+        return {"frames": frames, "clip": waveforms.mean(axis=1, keepdims=True)}
+
+
+class Alone(Loudness):
+    """The same, encoded by the threads that decode."""
+
+    concurrent = True
 
 
 CLIP, ONE_DEVICE = (Clip(),), (Loudness(),)
@@ -45,17 +55,19 @@ class Sink:
             self.rows[key] = [v[i] for v in vectors]
             self.contents[key] = contents[i]
 
-    def run(self, files, poolings=CLIP, encoders=ONE_DEVICE, **more):
-        embed_clips(
-            encoders,
-            more.pop("preprocessing", Preprocessing()),
-            poolings,
-            files,
+    def task(self, encoders=ONE_DEVICE, poolings=CLIP, keys=None):
+        return Task(
+            encoders=encoders,
+            poolings=poolings,
             write=self.write,
-            refuse=self.refused.__setitem__,
-            remark=self.remarks.__setitem__,
-            **more,
+            on_bad_clip=self.refused.__setitem__,
+            on_note=self.remarks.__setitem__,
+            keys=keys,
         )
+
+    def run(self, files, poolings=CLIP, encoders=ONE_DEVICE, **more):
+        preprocessing = more.pop("preprocessing", Preprocessing())
+        embed_clips([self.task(encoders, poolings)], preprocessing, files, **more)
         return self
 
 
@@ -72,8 +84,9 @@ def files(tmp_path, rng) -> list[tuple[str, Path]]:
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_every_clip_gets_its_own_vector(files, batch_size, workers):
-    sink = Sink().run(files, batch_size=batch_size, workers=workers)
+@pytest.mark.parametrize("encoder", [Loudness(), Alone()])
+def test_every_clip_gets_its_own_vector(files, batch_size, workers, encoder):
+    sink = Sink().run(files, encoders=(encoder,), batch_size=batch_size, workers=workers)
 
     assert set(sink.rows) == {key for key, _ in files}
     for i in range(30):
@@ -109,7 +122,7 @@ def test_values_that_are_not_finite_are_refused_not_stored(files, monkeypatch):
     monkeypatch.setattr(
         Loudness,
         "forward",
-        lambda self, w, wanted: {"clip": torch.where(w[:, :1] > 0.2, torch.nan, w[:, :1])},
+        lambda self, w, wanted: {"clip": np.where(w[:, :1] > 0.2, np.nan, w[:, :1])},
     )
 
     sink = Sink().run(files)
@@ -118,19 +131,15 @@ def test_values_that_are_not_finite_are_refused_not_stored(files, monkeypatch):
     assert set(sink.refused) == {f"{i}.wav" for i in range(21, 30)}
 
 
-def test_a_batch_too_large_for_the_device_is_halved(files, monkeypatch):
-    monkeypatch.setattr(Loudness, "largest_batch", 3)
+@pytest.mark.parametrize("encoder", [Loudness(), Alone()])
+def test_an_error_of_the_only_encoder_is_raised(files, monkeypatch, encoder):
+    def forward(self, waveforms, wanted):
+        raise ValueError("no such layer")
 
-    sink = Sink().run(files, batch_size=16)
+    monkeypatch.setattr(Loudness, "forward", forward)
 
-    assert len(sink.rows) == 30
-
-
-def test_one_clip_too_large_for_the_device_is_an_error(files, monkeypatch):
-    monkeypatch.setattr(Loudness, "largest_batch", 0)
-
-    with pytest.raises(torch.OutOfMemoryError):
-        Sink().run(files)
+    with pytest.raises(ValueError, match="no such layer"):
+        Sink().run(files, encoders=(encoder,))
 
 
 def test_what_was_encoded_before_an_error_is_written(files):
@@ -158,8 +167,6 @@ def test_a_failing_write_stops_the_loop_with_its_error(files):
 
 
 def test_contents_tell_the_file_the_vector_came_from(files, tmp_path):
-    import hashlib
-
     sink = Sink().run(files)
 
     size, mtime_ns, sha256 = sink.contents["5.wav"]
@@ -175,15 +182,11 @@ def test_two_devices_share_the_work(files):
 
 
 def test_a_clip_that_was_lengthened_is_remarked(tmp_path):
-    @dataclass(frozen=True, kw_only=True)
-    class Patient(Loudness):
-        min_samples = 1600
-
     soundfile.write(tmp_path / "a.wav", np.ones(800), 8000, subtype="FLOAT")
 
     sink = Sink().run(
         [("a.wav", tmp_path / "a.wav")],
-        encoders=(Patient(),),
+        encoders=(Loudness(least=1600),),
         preprocessing=Preprocessing(short="pad"),
     )
 
@@ -193,27 +196,15 @@ def test_a_clip_that_was_lengthened_is_remarked(tmp_path):
 
 def test_many_lengths_do_not_pile_up(tmp_path, monkeypatch):
     """A folder in which every clip has its own length needs no more memory than any other."""
-    from embed import embedding
-
     largest = 0
-    batches = embedding._equal_lengths
+    add = embedding._Batches.add
 
-    def watched(recordings, batch_size, longest):
+    def watched(self, key, recording):
         nonlocal largest
-        taken = given = 0
+        largest = max(largest, self.n_waiting + 1)
+        return add(self, key, recording)
 
-        def counted():
-            nonlocal taken
-            for each in recordings:
-                taken += 1
-                yield each
-
-        for batch in batches(counted(), batch_size, longest):
-            largest = max(largest, taken - given)
-            given += len(batch)
-            yield batch
-
-    monkeypatch.setattr(embedding, "_equal_lengths", watched)
+    monkeypatch.setattr(embedding._Batches, "add", watched)
     files = []
     for i in range(60):
         soundfile.write(tmp_path / f"{i}.wav", np.ones(100 + i), 8000)
@@ -222,4 +213,103 @@ def test_many_lengths_do_not_pile_up(tmp_path, monkeypatch):
     sink = Sink().run(files, batch_size=4)
 
     assert len(sink.rows) == 60
-    assert largest <= 16
+    assert 4 < largest <= 16
+
+
+def counted(monkeypatch, name: str) -> list[tuple]:
+    """Note each call of a step of the reading of a file."""
+    calls, step = [], getattr(audio, name)
+    monkeypatch.setattr(audio, name, lambda *given: calls.append(given) or step(*given))
+    return calls
+
+
+def test_several_encoders_share_one_decode_and_one_resampling_per_rate(files, monkeypatch):
+    decoded, prepared = (counted(monkeypatch, name) for name in ("opened", "preprocess"))
+    encoders = [Loudness(), Alone(), Loudness(sample_rate=4000), Loudness(least=4)]
+    sinks = [Sink() for _ in encoders]
+
+    embed_clips(
+        [sink.task([encoder]) for sink, encoder in zip(sinks, encoders, strict=True)],
+        Preprocessing(),
+        files,
+    )
+
+    assert len(decoded) == 30
+    assert len(prepared) == 60
+    for sink in sinks:
+        assert len(sink.rows) == 30
+        np.testing.assert_allclose(sink.rows["9.wav"][0], [0.09], rtol=1e-2)
+
+
+def test_a_task_encodes_the_clips_that_it_lacks_and_files_of_no_task_are_not_read(files, tmp_path):
+    (tmp_path / "5.wav").unlink()
+    one, other = Sink(), Sink()
+
+    embed_clips(
+        [one.task(keys={"1.wav", "2.wav"}), other.task([Alone()], keys={"2.wav", "3.wav"})],
+        Preprocessing(),
+        files,
+    )
+
+    assert set(one.rows) == {"1.wav", "2.wav"}
+    assert set(other.rows) == {"2.wav", "3.wav"}
+    assert not one.refused
+    assert not other.refused
+
+
+def test_a_clip_too_short_for_one_encoder_is_refused_for_that_one_only(files):
+    patient, quick = Sink(), Sink()
+
+    embed_clips(
+        [patient.task([Loudness(least=900)]), quick.task([Loudness()])], Preprocessing(), files
+    )
+
+    assert set(patient.refused) == {f"{i}.wav" for i in range(0, 30, 3)}
+    assert len(patient.rows) == 20
+    assert len(quick.rows) == 30
+    assert not quick.refused
+
+
+@pytest.mark.parametrize("broken", [Loudness(sample_rate=4000), Alone(sample_rate=4000)])
+def test_the_error_of_one_task_leaves_the_others_their_rows(files, monkeypatch, broken):
+    forward = Loudness.forward
+
+    def failing(self, waveforms, wanted):
+        if self.sample_rate == 4000:
+            raise ValueError("no such layer")
+        return forward(self, waveforms, wanted)
+
+    monkeypatch.setattr(Loudness, "forward", failing)
+    sound, hurt = Sink(), Sink()
+
+    errors = embed_clips([hurt.task([broken]), sound.task()], Preprocessing(), files)
+
+    assert list(errors) == [0]
+    assert "no such layer" in str(errors[0])
+    assert len(sound.rows) == 30
+    assert not hurt.rows
+
+
+def test_several_tasks_on_two_devices_each_use_both(files, monkeypatch):
+    used = set()
+    forward = Loudness.forward
+
+    def noted(self, waveforms, wanted):
+        used.add(id(self))
+        return forward(self, waveforms, wanted)
+
+    monkeypatch.setattr(Loudness, "forward", noted)
+    tasks = [
+        (Loudness(sample_rate=rate), Loudness(sample_rate=rate)) for rate in (8000, 4000, 2000)
+    ]
+    sinks = [Sink(), Sink(), Sink()]
+
+    embed_clips(
+        [sink.task(encoders) for sink, encoders in zip(sinks, tasks, strict=True)],
+        Preprocessing(),
+        files,
+        batch_size=1,
+    )
+
+    assert [len(sink.rows) for sink in sinks] == [30, 30, 30]
+    assert used == {id(encoder) for encoders in tasks for encoder in encoders}

@@ -1,11 +1,9 @@
 """Audio models of the hub give the hidden states that transformers gives, and run no code."""
 
-import hashlib
 import json
-import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from file_server import REVISION, Server, serving
 from safetensors.torch import load_file
 from transformers import (
     ASTConfig,
@@ -45,10 +42,10 @@ from transformers import (
 )
 
 from embed import make_encoder, make_pooling
-from embed.encoder import Encoder, configuration
-from embed.encoders.hidden_states import build
-from embed.recordings.audio import Preprocessing
-from fetch.download import DownloadError
+from embed.encoder import Encoder
+from embed.encoders.transformers_models import build
+from embed.fingerprint import configuration, fingerprint
+from embed.recordings.preprocessing import Preprocessing
 from fetch.weights import RANDOM_WARNING
 
 transformers.utils.logging.disable_progress_bar()
@@ -371,7 +368,7 @@ def test_layers_above_the_chosen_one_are_not_kept(saved) -> None:
         ("hubert", 4, r"layer 4: this hubert has 3 layers, so layer is -1 .* or 0 to 3"),
         ("clap", 1, "layer 1: the stages of CLAP have maps of several sizes"),
         ("hubert", -2, "layer is -1 .* or counted from 0, got -2"),
-        ("hubert", 1.5, "layer is -1 .* or counted from 0, got 1.5"),
+        ("hubert", 1.5, "layer should be a valid integer; got 1.5"),
     ],
 )
 def test_a_layer_that_is_not_there_is_refused(saved, name: str, layer: Any, message: str) -> None:
@@ -389,8 +386,8 @@ def test_bf16_is_near(saved) -> None:
     assert 1e-5 < largest_difference(near, exact) < 0.1
 
 
-def facts(encoder: Encoder) -> dict[str, Any]:
-    return configuration(encoder, Preprocessing(), make_pooling("clip"))
+def print_of(encoder: Encoder) -> str:
+    return fingerprint(configuration(encoder, Preprocessing(), make_pooling("clip")))
 
 
 def test_content_decides_the_fingerprint_not_the_place(saved, tmp_path: Path) -> None:
@@ -403,8 +400,8 @@ def test_content_decides_the_fingerprint_not_the_place(saved, tmp_path: Path) ->
 
     distinct = [here, layer, make_encoder("hf", model=str(other)), random]
 
-    assert facts(here) == facts(moved)
-    assert len({json.dumps(facts(encoder)) for encoder in distinct}) == 4
+    assert print_of(here) == print_of(moved)
+    assert len({print_of(encoder) for encoder in distinct}) == 4
 
 
 def test_random_weights_need_the_settings_only_and_are_always_the_same(
@@ -553,7 +550,7 @@ def test_what_a_model_raises_on_a_clip_is_one_line_that_names_it(
     with pytest.raises(ValueError, match="cannot encode clips of 9001 samples: shapes") as caught:
         encode(encoder, noise(9_001), "clip")
 
-    assert encoder.called in str(caught.value)
+    assert encoder.display_name in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -585,10 +582,10 @@ def test_models_built_in_two_threads_at_once_are_those_built_alone() -> None:
 def test_torchaudio_enters_the_fingerprint_where_the_extractor_takes_it(
     saved, monkeypatch: pytest.MonkeyPatch, name: str, decides: bool
 ) -> None:
-    without = facts(make_encoder("hf", model=str(saved(name))))
-    monkeypatch.setattr("embed.encoders.hidden_states.find_spec", lambda name: name)
+    without = print_of(make_encoder("hf", model=str(saved(name))))
+    monkeypatch.setattr("embed.encoders.transformers_models.find_spec", lambda name: name)
 
-    assert (facts(make_encoder("hf", model=str(saved(name)))) != without) == decides
+    assert (print_of(make_encoder("hf", model=str(saved(name)))) != without) == decides
 
 
 def text_model(folder: Path) -> None:
@@ -714,213 +711,3 @@ def test_wav2vec2_refuses_a_folder_of_another_type(saved) -> None:
 
     with pytest.raises(ValueError, match=r"type 'hubert', expected 'wav2vec2'; --encoder hf:"):
         encode(encoder, noise(9_001), "clip")
-
-
-# ---- the hub ----------------------------------------------------------------------------------
-
-MODEL = "someone/hubert"
-OTHER = "f" * 40
-
-
-class Hub:
-    """A hub of one repository, of two commits."""
-
-    def __init__(self, server: Server, folder: Path) -> None:
-        self.server = server
-        self.folder = folder
-        for revision in (REVISION, OTHER):
-            for file in folder.iterdir():
-                path = f"/{MODEL}/resolve/{revision}/{file.name}"
-                server.files[path] = [file.read_bytes()]
-            server.files[self.api(revision)] = [self.answer(revision)]
-        server.files[self.api("main")] = [self.answer(REVISION)]
-
-    @staticmethod
-    def api(revision: str) -> str:
-        return f"/api/models/{MODEL}/revision/{revision}?blobs=true"
-
-    def answer(self, commit: str, **more: Any) -> bytes:
-        siblings = [
-            {"rfilename": file.name, "size": file.stat().st_size, "blobId": "0" * 40}
-            for file in self.folder.iterdir()
-        ]
-        siblings += [{"rfilename": "flax_model.msgpack", "size": 10**9, "blobId": "0" * 40}]
-        for each in siblings:
-            if each["rfilename"] == "model.safetensors":
-                sha256 = hashlib.sha256((self.folder / "model.safetensors").read_bytes())
-                each["lfs"] = {"sha256": sha256.hexdigest(), "size": each["size"], "pointerSize": 1}
-        about = {"id": MODEL, "modelId": MODEL, "sha": commit, "siblings": siblings, **more}
-        return json.dumps(about).encode()
-
-    def fetched(self) -> list[str]:
-        asked = [path for method, path, _ in self.server.asked if method == "GET"]
-        return sorted({path.rpartition("/")[2] for path in asked if "/resolve/" in path})
-
-
-@pytest.fixture
-def hub(saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with serving() as server:
-        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "ours"))
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-        folder = shutil.copytree(saved("hubert"), tmp_path / "repository")
-        (folder / "README.md").write_text("not needed")
-        yield Hub(server, folder)
-
-
-def test_a_model_id_is_fetched_once_at_one_commit(
-    hub: Hub, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        (clip,) = encode(make_encoder("hf", model=MODEL), noise(9_001), "clip")
-    n_asked = len(hub.server.asked)
-    again = make_encoder("hf", model=MODEL)
-    (same,) = encode(again, noise(9_001), "clip")
-    offline = make_encoder("hf", model=MODEL, offline=True)
-
-    assert hub.fetched() == ["config.json", "model.safetensors", "preprocessor_config.json"]
-    assert len(hub.server.asked) == n_asked
-    np.testing.assert_array_equal(clip, same)
-    assert again.weights_sha256 == offline.weights_sha256
-    local = make_encoder("hf", model=str(hub.folder))
-    assert again.weights_sha256 == local.weights_sha256
-    assert f"main is commit {REVISION} now and stays that here" in caplog.text
-    assert again.folder == tmp_path / "hub/models--someone--hubert/snapshots" / REVISION
-
-
-def test_a_branch_stays_what_it_was_until_a_commit_is_named(hub: Hub) -> None:
-    first = make_encoder("hf", model=MODEL).folder
-    hub.server.files[hub.api("main")] = [hub.answer(OTHER)]
-
-    assert make_encoder("hf", model=MODEL).folder == first
-    assert make_encoder("hf", model=MODEL, revision=OTHER).folder.name == OTHER
-
-
-def reference(hub: Hub, tmp_path: Path, commit: str) -> None:
-    """Have another program say in Hugging Face's cache which commit main is."""
-    refs = tmp_path / "hub" / f"models--{MODEL.replace('/', '--')}" / "refs"
-    refs.mkdir(parents=True, exist_ok=True)
-    (refs / "main").write_text(commit)
-
-
-def test_a_branch_stays_what_it_was_whatever_other_programs_fetch(hub: Hub, tmp_path: Path) -> None:
-    first = make_encoder("hf", model=MODEL).folder
-    make_encoder("hf", model=MODEL, revision=OTHER).folder  # noqa: B018
-    reference(hub, tmp_path, OTHER)
-
-    assert make_encoder("hf", model=MODEL).folder == first
-    assert make_encoder("hf", model=MODEL, revision=OTHER).folder.name == OTHER
-    record = json.loads(
-        (tmp_path / "ours/anomalous-sound-pipeline/weights/first_seen.json").read_text()
-    )
-    assert record[f"hf:{MODEL}@main"] == REVISION
-
-
-def test_a_model_that_another_program_fetched_is_used_without_the_hub_and_stays(
-    hub: Hub, tmp_path: Path
-) -> None:
-    for commit in (REVISION, OTHER):
-        snapshot = tmp_path / "hub/models--someone--hubert/snapshots" / commit
-        shutil.copytree(hub.folder, snapshot)
-    reference(hub, tmp_path, OTHER)
-    folder = make_encoder("hf", model=MODEL, offline=True).folder
-    reference(hub, tmp_path, REVISION)
-
-    assert folder.name == OTHER
-    assert make_encoder("hf", model=MODEL, offline=True).folder == folder
-
-
-@pytest.mark.parametrize("revision", [OTHER, "v1/beta"])
-def test_a_folder_put_there_by_hand_is_of_no_revision_but_the_one_it_is_named_after(
-    hub: Hub, tmp_path: Path, revision: str
-) -> None:
-    place = tmp_path / "ours/anomalous-sound-pipeline/weights/hf"
-    shutil.copytree(hub.folder, place / "someone--hubert")
-    named = place / f"someone--hubert@{revision.replace('/', '--')}"
-
-    with pytest.raises(DownloadError) as caught:
-        make_encoder("hf", model=MODEL, revision=revision, offline=True).folder  # noqa: B018
-    assert str(named / "model.safetensors") in str(caught.value)
-    shutil.copytree(hub.folder, named)
-
-    assert make_encoder("hf", model=MODEL, revision=revision, offline=True).folder == named
-    assert make_encoder("hf", model=MODEL, offline=True).folder == place / "someone--hubert"
-
-
-def test_random_weights_fetch_the_settings_only(hub: Hub) -> None:
-    encoder = make_encoder("hf", model=MODEL, weights="random")
-
-    (clip,) = encode(encoder, noise(9_001), "clip")
-
-    assert clip.shape == (2, 32)
-    assert hub.fetched() == ["config.json", "preprocessor_config.json"]
-
-
-def test_a_file_that_changed_since_it_was_first_seen_is_refused(hub: Hub) -> None:
-    folder = make_encoder("hf", model=MODEL).folder
-    path = folder / "preprocessor_config.json"
-    path.write_text(path.read_text() + " ")
-
-    with pytest.raises(ValueError, match=r"preprocessor_config.json has sha256 .* when first"):
-        make_encoder("hf", model=MODEL).weights_sha256  # noqa: B018
-
-
-def test_tensors_that_are_not_what_the_hub_states_are_refused(hub: Hub) -> None:
-    path = f"/{MODEL}/resolve/{REVISION}/model.safetensors"
-    hub.server.files[path] = [hub.server.files[path][0][::-1]]
-
-    with pytest.raises(DownloadError, match=r"model.safetensors .* another hash than sha256:"):
-        make_encoder("hf", model=MODEL).weights_sha256  # noqa: B018
-
-
-@pytest.mark.parametrize("how", ["option", "environment", "no network"])
-def test_without_the_hub_one_line_says_what_is_missing_and_where_to_put_it(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    if how == "environment":
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    if how == "no network":
-        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    encoder = make_encoder("hf", model=MODEL, offline=how == "option")
-
-    with pytest.raises(DownloadError) as caught:
-        encoder.weights_sha256  # noqa: B018
-
-    place = tmp_path / "ours/anomalous-sound-pipeline/weights/hf/someone--hubert"
-    url = f"https://huggingface.co/{MODEL}/resolve/main/model.safetensors"
-    for part in (url, str(place / "model.safetensors"), "config.json", "hf:FOLDER"):
-        assert part in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert hub.server.asked == []
-    shutil.copytree(hub.folder, place)
-    assert make_encoder("hf", model=MODEL, offline=True).folder == place
-
-
-def test_random_weights_without_the_hub_lack_the_settings_only(hub: Hub) -> None:
-    encoder = make_encoder("hf", model=MODEL, weights="random", offline=True)
-
-    with pytest.raises(DownloadError, match=r"^config.json is not .*; preprocessor_config.json be"):
-        encoder.weights_sha256  # noqa: B018
-
-
-def test_a_repository_without_tensors_or_extractor_is_refused(hub: Hub) -> None:
-    (hub.folder / "model.safetensors").unlink()
-    (hub.folder / "preprocessor_config.json").unlink()
-    (hub.folder / "tf_model.h5").write_bytes(b"")
-    about = json.loads(hub.answer(REVISION))
-    hub.server.files[hub.api("main")] = [json.dumps(about).encode()]
-
-    with pytest.raises(ValueError, match=r"no preprocessor_config.json and no model.safetensors"):
-        make_encoder("hf", model=MODEL).weights_sha256  # noqa: B018
-    assert hub.fetched() == []
-
-
-def test_a_model_that_the_hub_does_not_have_is_one_line(hub: Hub) -> None:
-    with pytest.raises(DownloadError, match="hf:someone/hubrt at 'main' cannot be looked up at"):
-        make_encoder("hf", model="someone/hubrt").weights_sha256  # noqa: B018
-
-
-def test_a_revision_that_is_a_path_is_refused(hub: Hub) -> None:
-    with pytest.raises(ValueError, match="no revision of someone/hubert"):
-        make_encoder("hf", model=MODEL, revision="../../x").weights_sha256  # noqa: B018

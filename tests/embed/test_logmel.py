@@ -1,12 +1,18 @@
-"""The batched torch front end equals librosa."""
+"""The log-mel of numpy equals librosa's and that of torch, and needs neither."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import librosa
 import numpy as np
 import pytest
+import torch
 
 from embed import make_encoder, make_pooling
 
 FRAMES = make_pooling("frames")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def sounds(n_samples: int) -> dict[str, np.ndarray]:
@@ -62,7 +68,7 @@ def test_a_long_recording_in_pieces_equals_the_whole(rng, monkeypatch):
     waveform = rng.normal(0, 0.1, (1, 50_000)).astype(np.float32)
     whole = make_encoder("logmel").encode(waveform, [FRAMES])[0]
 
-    monkeypatch.setattr("embed.encoders.logmel.FRAMES_AT_ONCE", 7)
+    monkeypatch.setattr("embed.encoders.band_power.FRAMES_AT_ONCE", 7)
     pieces = make_encoder("logmel").encode(waveform, [FRAMES])[0]
 
     np.testing.assert_allclose(pieces, whole, rtol=1e-6, atol=1e-4)
@@ -81,8 +87,77 @@ def test_options_that_cannot_be_meant_are_refused():
         make_encoder("logmel", hop=160)
     with pytest.raises(ValueError, match="at most n_fft"):
         make_encoder("logmel", win_length=2048)
-    narrow = make_encoder("logmel", n_mels=80)
-    assert "multiple of 64" in narrow.refuses(make_pooling("fluctuation"))
+    with pytest.raises(ValueError, match="below fmax"):
+        make_encoder("logmel", fmin=4000.0, fmax=2000.0)
+    with pytest.raises(ValueError, match=r"logmel.n_mels .*greater than or equal to 1; got 0"):
+        make_encoder("logmel", n_mels=0)
+
+
+def test_fluctuation_needs_a_multiple_of_64_bands_in_db():
+    fluctuation = make_pooling("fluctuation")
+
+    assert make_encoder("logmel").why_not(fluctuation) == ""
+    assert "multiple of 64, got 80" in make_encoder("logmel", n_mels=80).why_not(fluctuation)
+    assert "cepstral" in make_encoder("mfcc", n_mfcc=64).why_not(fluctuation)
+
+
+def torch_log_mel(waveforms: np.ndarray) -> np.ndarray:
+    """Compute log-mel as versions that took torch did: their caches stay valid."""
+    spectrum = torch.stft(
+        torch.from_numpy(waveforms),
+        1024,
+        hop_length=512,
+        window=torch.hann_window(1024),
+        pad_mode="constant",
+        return_complex=True,
+    )
+    filters = torch.from_numpy(librosa.filters.mel(sr=16_000, n_fft=1024, n_mels=128).T.copy())
+    return (10 * (spectrum.abs().square().transpose(1, 2) @ filters + 1e-10).log10()).numpy()
+
+
+def test_the_numbers_are_those_of_the_torch_front_end(rng):
+    waveforms = rng.normal(0, 0.1, (2, 160_000)).astype(np.float32)
+
+    ours = make_encoder("logmel").encode(waveforms, [FRAMES])[0]
+
+    np.testing.assert_allclose(ours, torch_log_mel(waveforms), atol=1e-4, rtol=0)
+
+
+def test_the_numbers_are_those_of_the_torch_front_end_on_recordings(shared_data):
+    clips = sorted((shared_data / "mimii_fan").glob("fan/test/*.wav"))[::7]
+    waveforms = np.stack([librosa.load(clip, sr=16_000)[0] for clip in clips])
+
+    ours = make_encoder("logmel").encode(waveforms, [FRAMES])[0]
+
+    np.testing.assert_allclose(ours, torch_log_mel(waveforms), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["logmel", "mfcc", "spectrum", "wave"])
+def test_an_encoder_without_a_network_loads_neither_torch_nor_librosa(name):
+    code = f"""
+import sys
+import numpy as np
+from embed import make_encoder
+encoder = make_encoder({name!r})
+encoder.embed(np.random.default_rng(0).normal(size=(2, 16_000)))
+print(*sorted({{"torch", "librosa", "numba", "sklearn"}} & set(sys.modules)))
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == ""
+
+
+def test_a_clip_gets_the_same_vector_alone_and_in_a_batch(rng):
+    waveforms = rng.normal(0, 0.1, (5, 20_000)).astype(np.float32)
+    encoder, pooling = make_encoder("logmel"), make_pooling("fluctuation")
+
+    (together,) = encoder.encode(waveforms, [pooling])
+    alone = [encoder.encode(waveform[None], [pooling])[0][0] for waveform in waveforms]
+
+    np.testing.assert_array_equal(together, alone)
 
 
 def test_the_default_features_equal_a_librosa_computation_of_the_three_steps(shared_data):

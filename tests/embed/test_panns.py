@@ -134,8 +134,8 @@ def test_the_front_end_is_torchlibrosas(encoder: Cnn14, reference) -> None:
 
 
 def test_bf16_is_near_and_has_another_fingerprint(checkpoint: Path, encoder: Cnn14) -> None:
-    from embed.encoder import configuration, fingerprint
-    from embed.recordings.audio import Preprocessing
+    from embed.fingerprint import configuration, fingerprint
+    from embed.recordings.preprocessing import Preprocessing
 
     coarse = make_encoder("panns", weights=str(checkpoint), precision="bf16")
     waveforms, pooling = noise(MINIMUM)[None], make_pooling("clip")
@@ -197,7 +197,7 @@ def test_wrong_options_are_refused(option: dict[str, object], message: str) -> N
 
 
 def broken(change, tmp_path: Path) -> Cnn14:
-    tensors = {name: torch.zeros(()).expand(shape) for name, shape in expected_shapes().items()}
+    tensors = {name: torch.zeros(shape) for name, shape in expected_shapes().items()}
     change(tensors)
     torch.save({"model": tensors}, tmp_path / "broken.pth")
     return make_encoder("panns", weights=str(tmp_path / "broken.pth"))
@@ -216,7 +216,11 @@ def broken(change, tmp_path: Path) -> Cnn14:
         ),
     ],
 )
-def test_other_checkpoints_are_refused_in_one_line(change, message: str, tmp_path: Path) -> None:
+def test_other_checkpoints_are_refused_in_one_line(
+    change, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embed.encoders.panns.CHANNELS", (1, 4, 4, 8, 8, 16, 16))
+    monkeypatch.setattr("embed.encoders.panns.DIM", 16)
     encoder = broken(change, tmp_path)
 
     with pytest.raises(ValueError, match=message) as caught:

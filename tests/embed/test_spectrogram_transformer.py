@@ -4,6 +4,8 @@ Two layers show everything that twelve do, except how errors add up: one test ha
 """
 
 import json
+import random
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from transformers.utils import logging
 from embed import make_encoder, make_pooling
 from embed.encoders.spectrogram_transformer import (
     PREFIX,
-    Settings,
+    AstConfig,
     SpectrogramTransformer,
     random_tensors,
 )
@@ -34,7 +36,7 @@ def saved(folder: Path, n_layers: int) -> Path:
     ASTForAudioClassification(ASTConfig(num_hidden_layers=n_layers)).save_pretrained(folder)
     ASTFeatureExtractor().save_pretrained(folder)
     tensors = load_file(folder / "model.safetensors")
-    for name, tensor in random_tensors(Settings(num_hidden_layers=n_layers)).items():
+    for name, tensor in random_tensors(AstConfig(num_hidden_layers=n_layers)).items():
         assert tensors[PREFIX + name].shape == tensor.shape
         tensors[PREFIX + name] = tensor
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -286,7 +288,7 @@ def test_random_weights_carry_a_warning_and_tell_clips_apart() -> None:
 
 def small_folder(path: Path, **config: object) -> Path:
     settings = {"hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 32}
-    shape = Settings(num_hidden_layers=1, **settings)
+    shape = AstConfig(num_hidden_layers=1, **settings)
     save_file(random_tensors(shape), path / "model.safetensors")
     content = {"model_type": "audio-spectrogram-transformer", "num_hidden_layers": 1}
     (path / "config.json").write_text(json.dumps({**content, **settings, **config}))
@@ -303,6 +305,10 @@ def small_folder(path: Path, **config: object) -> Path:
         ({"hidden_size": "24"}, "hidden_size '24', expected one such as 768"),
         ({"time_stride": 0}, "time_stride 0, expected one such as 10"),
         ({"num_attention_heads": 5}, "hidden_size 24 among 5 attention heads"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers 1,000,000,000, expected at most 1,000"),
+        ({"num_mel_bins": 10**9, "frequency_stride": 10**9}, "num_mel_bins 1,000,000,000, expec"),
+        ({"max_length": 10**9, "time_stride": 10**9}, "max_length 1,000,000,000, expected at mo"),
+        ({"model_type": ["audio"]}, r"type \['audio'\], expected 'audio-spectrogram-transformer'"),
     ],
 )
 def test_folders_of_another_architecture_are_refused_in_one_line(
@@ -315,6 +321,37 @@ def test_folders_of_another_architecture_are_refused_in_one_line(
 
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+HOSTILE = (10**9, 10**6, 2**70, -1, 0, 1, 2, 17, 0.5, None, True, "", "x", [], {}, [1])
+
+
+def message_of(folder: Path) -> str:
+    """Encode a clip; return the message of the error that a user would see, or ""."""
+    try:
+        encode(make_encoder("ast", weights=str(folder)), noise(4000)[None], *OUTPUTS)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("n", [40, pytest.param(1000, marks=pytest.mark.faults)])
+def test_hostile_settings_give_vectors_or_one_line(n: int, tmp_path: Path) -> None:
+    rng, counts = random.Random(4), {"encoded": 0, "refused": 0}
+    names = [field.name for field in fields(AstConfig)]
+    small_folder(tmp_path)
+
+    for _ in range(n):
+        odd = {name: rng.choice(HOSTILE) for name in rng.sample(names, rng.choice((1, 1, 2, 3)))}
+        content = {"model_type": "audio-spectrogram-transformer", "num_hidden_layers": 1}
+        small = {"hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 32}
+        (tmp_path / "config.json").write_text(json.dumps({**content, **small, **odd}))
+        message = message_of(tmp_path)
+        assert "\n" not in message, odd
+        counts["refused" if message else "encoded"] += 1
+
+    print(f"settings of AST: {n} mutants, {counts}")
+    assert min(counts.values()) > 0
 
 
 def test_renamed_keys_are_named(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_ten_seconds_give_ten_frames_and_every_pooling_of_them(encoder: VGGish) 
     np.testing.assert_array_equal(flat, frames.reshape(2, 1280))
     np.testing.assert_allclose(clip, others[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(others[1], frames.max(axis=1))
-    assert encoder.refuses(make_pooling("bands"))
+    assert encoder.why_not(make_pooling("bands"))
 
 
 def test_a_batch_gives_what_its_clips_give_alone_in_any_order(encoder: VGGish) -> None:
@@ -224,8 +224,8 @@ def test_a_clip_that_is_not_finite_keeps_to_its_own_row(encoder: VGGish) -> None
 
 
 def test_bf16_is_near_and_has_another_fingerprint(checkpoint: Path, encoder: VGGish) -> None:
-    from embed.encoder import configuration, fingerprint
-    from embed.recordings.audio import Preprocessing
+    from embed.fingerprint import configuration, fingerprint
+    from embed.recordings.preprocessing import Preprocessing
 
     coarse = make_encoder("vggish", weights=str(checkpoint), precision="bf16")
     waveforms, pooling = noise(MINIMUM)[None], make_pooling("clip")
@@ -370,7 +370,7 @@ def test_offline_names_file_address_size_and_place_before_any_extra(own_cache: P
 
 
 def test_an_archive_that_is_none_is_one_line(own_cache: Path) -> None:
-    archive = own_cache / WEIGHTS["vggish"].files[0].name
+    archive = own_cache / WEIGHTS["vggish"].source.archive
     archive.write_bytes(b"<html>not found</html>\n" * 100)
 
     with pytest.raises(ValueError, match=r"vggish_1.tar.gz cannot be unpacked") as caught:

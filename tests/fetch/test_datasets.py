@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -153,7 +154,7 @@ def test_paths_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> Non
     root.mkdir(parents=True)
     (root / "a.zip").write_bytes(zipped({**CLIPS, name: b"x"}))
 
-    with pytest.raises(ValueError, match=r"not to be trusted: it holds .*nothing was unpacked"):
+    with pytest.raises(ValueError, match=r"is refused: it holds .*nothing was unpacked"):
         unpack(root / "a.zip", root, "slider")
 
     assert list(files_in(tmp_path)) == ["deep/root/a.zip"]
@@ -184,6 +185,90 @@ def test_a_damaged_archive_is_one_line(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="is not a whole zip archive"):
         unpack(tmp_path / "a.zip", tmp_path, "slider")
+
+
+def with_password(archive: bytes) -> bytes:
+    """Mark every entry as protected, in its own header and in the archive's directory."""
+    protected = bytearray(archive)
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = protected.find(signature)
+        while start >= 0:
+            protected[start + offset] |= 1
+            start = protected.find(signature, start + 4)
+    return bytes(protected)
+
+
+def bomb() -> bytes:
+    """Make 300 kB that would unpack to 300 MB of silence."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("train/normal_id_00_1", "train/normal_id_00_2", "test/normal_id_00_1"):
+            archive.writestr(f"slider/{name}.wav", bytes(10**8))
+    return buffer.getvalue()
+
+
+def twice() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile warns of it
+        for content in (b"RIFF one", b"RIFF two"):
+            archive.writestr("slider/train/normal_id_00_1.wav", content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda: with_password(zipped(CLIPS)), r"'slider/train/.*' is protected by a password"),
+        (bomb, r"29\d,\d\d\d bytes would unpack to 300 MB, more than 20 times as much"),
+        (twice, r"it holds 'slider/train/normal_id_00_1.wav' 2 times"),
+    ],
+)
+def test_an_archive_that_could_do_harm_is_refused_in_one_line(
+    content, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.zip").write_bytes(content())
+
+    with pytest.raises(ValueError, match=rf"a.zip is refused: .*{message}") as caught:
+        unpack(tmp_path / "a.zip", tmp_path, "slider")
+
+    assert "\n" not in str(caught.value)
+    assert list(files_in(tmp_path)) == ["a.zip"]
+
+
+def message_of(archive: Path, root: Path) -> str:
+    """Unpack an archive; return the message of the error that a user would see, or ""."""
+    try:
+        unpack(archive, root, "slider")
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def try_mutants(folder: Path, n: int) -> dict[str, int]:
+    """Unpack damaged archives; count what came of it. Anything but two errors is raised."""
+    whole, rng, counts = zipped(CLIPS), random.Random(0), {"unpacked": 0, "refused": 0}
+    for i in range(n):
+        root = folder / str(i)
+        root.mkdir(parents=True)
+        content = bytearray(whole)
+        for _ in range(rng.choice((1, 3, 10))):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        (root / "a.zip").write_bytes(content[: rng.choice((None, None, rng.randrange(len(whole))))])
+        message = message_of(root / "a.zip", root)
+        assert "\n" not in message
+        counts["refused" if message else "unpacked"] += 1
+        clips = {key: data for key, data in files_in(root).items() if key != "a.zip"}
+        assert set(clips.values()) <= set(CLIPS.values())  # whole, or not there
+    return counts
+
+
+@pytest.mark.parametrize("n", [60, pytest.param(1000, marks=pytest.mark.faults)])
+def test_a_damaged_archive_gives_whole_clips_or_one_line(n: int, tmp_path: Path) -> None:
+    counts = try_mutants(tmp_path, n)
+
+    print(f"data-set archives: {n} mutants, {counts}")
+    assert counts["refused"] > 0
 
 
 def test_files_beside_the_clips_are_left_in_the_archive(tmp_path: Path) -> None:

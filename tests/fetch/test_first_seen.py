@@ -3,11 +3,25 @@
 import json
 import logging
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from fetch.first_seen import recorded, verify_first_seen
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """Let no file of this process grow."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_the_first_hash_of_a_source_is_recorded_and_another_one_refused(tmp_path: Path) -> None:
@@ -20,7 +34,9 @@ def test_the_first_hash_of_a_source_is_recorded_and_another_one_refused(tmp_path
     assert json.loads(record.read_text()) == {"hub/model@1": "aa", "hub/model@2": "bb"}
 
 
-@pytest.mark.parametrize("content", ["", '{"hub/model@1": "a', "[]", '{"hub/model@1": 1}', "\xff"])
+@pytest.mark.parametrize(
+    "content", ["", '{"hub/model@1": "a', "[]", '{"hub/model@1": 1}', "\xff", "[" * 99_999]
+)
 def test_a_damaged_record_is_one_line_that_names_it_and_what_to_do(
     tmp_path: Path, content: str
 ) -> None:
@@ -34,23 +50,26 @@ def test_a_damaged_record_is_one_line_that_names_it_and_what_to_do(
     assert record.read_text(encoding="latin-1") == content
 
 
-@pytest.mark.parametrize("obstacle", ["no folder", "no lock", "no file"])
+@pytest.mark.parametrize("obstacle", ["no folder", "no lock", "no room"])
 def test_where_nothing_can_be_written_what_is_recorded_is_still_verified(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, obstacle: str
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    obstacle: str,
 ) -> None:
+    # a command of an earlier test may print what this room logs, to a file that cannot grow
+    monkeypatch.setattr(logging.getLogger("fetch"), "handlers", [])
     record, file = tmp_path / "weights" / "first_seen.json", tmp_path / "weights.bin"
     if obstacle == "no folder":
         record.parent.write_bytes(b"")
     else:
         verify_first_seen("hub/model@1", "aa", file, record)
-        lock, part = (
-            record.with_name(".first_seen.json.lock"),
-            record.with_name(f"{record.name}.part"),
-        )
+    if obstacle == "no lock":
+        lock = record.with_name(".first_seen.json.lock")
         lock.unlink(missing_ok=True)
-        (lock if obstacle == "no lock" else part).mkdir()
+        lock.mkdir()
 
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING), no_room() if obstacle == "no room" else nullcontext():
         verify_first_seen("hub/model@2", "bb", file, record)
 
     assert "hub/model@2 is not recorded as first seen" in caplog.text
@@ -68,4 +87,4 @@ def test_a_record_reaches_the_disk_before_it_gets_its_name(
 
     verify_first_seen("hub/model@1", "aa", tmp_path / "weights.bin", record)
 
-    assert synced == [False]
+    assert synced == [False, True]  # the file before its name, then the folder

@@ -1,5 +1,6 @@
 """The README and the pages of docs/ say what is true: links lead somewhere, commands can be run."""
 
+import importlib.util
 import os
 import re
 import shlex
@@ -10,25 +11,39 @@ from pathlib import Path
 
 import pytest
 
-from detect import DETECTORS
+import anomalous_sound
+from detect import DETECTORS, facts_of
 from embed import ENCODERS, POOLINGS, make_encoder
 from fetch.weights import WEIGHTS
+from ground.registry import is_own_class
+from pipeline.systems import SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-PAGES = [page for page in (README, *sorted((ROOT / "docs").glob("*.md"))) if page.is_file()]
+PAGES = [README, ROOT / "CHANGELOG.md"]
+PAGES += [
+    page for folder in ("docs", "benchmarks") for page in sorted((ROOT / folder).glob("*.md"))
+]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```.*?\n(.*?)^```|((?:^ {4}\S.*\n?)+)", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(
-    r"^\s*(?:\$ )?(?:\S*/)?python (?=run_pipeline\.py|-m (?:embed|cache|detect)\b)"
+    r"^\s*(?:\$ )?(?:.*\| )?(?:\S*/)?python (?=run_pipeline\.py|-m (?:cache|fetch|embed|detect)\b)"
 )
-CHOICES = {"--encoder": ENCODERS, "--pooling": POOLINGS, "--detector": DETECTORS}
+CHOICES = {
+    "--encoder": ENCODERS,
+    "--pooling": POOLINGS,
+    "--detector": DETECTORS,
+    "--system": SYSTEMS,
+}
+SCRIPT = re.compile(
+    r"^\s*(?:\$ )?(?:\S*/)?python (?:-m )?((?:benchmarks|docs)[\w./]+)", re.MULTILINE
+)
+WALK = re.compile(r"^### Walk: (.*?)\n(.*?)(?=^##)", re.MULTILINE | re.DOTALL)
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 ENCODER_TABLE = (
     (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8").partition("<!-- end -->")[0]
 )
-
-needs_readme = pytest.mark.skipif(not README.is_file(), reason="there is no README.md yet")
 
 
 def anchors(page):
@@ -67,10 +82,104 @@ def test_every_link_leads_somewhere(page):
         assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
 
 
-@needs_readme
-@pytest.mark.parametrize("name", [*ENCODERS, *POOLINGS, *DETECTORS])
-def test_readme_names_every_choice(name):
-    assert f"`{name}`" in README.read_text(encoding="utf-8")
+def made(name):
+    """What docs/make_pages.py makes."""
+    spec = importlib.util.spec_from_file_location("make_pages", ROOT / "docs" / "make_pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, name)
+
+
+def test_the_page_of_options_is_what_the_registries_say():
+    page = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
+
+    assert page == made("options_page")(), "run `make docs`"
+
+
+@pytest.mark.parametrize("name", [*ENCODERS, *POOLINGS, *DETECTORS, *SYSTEMS])
+def test_the_page_of_options_names_every_choice(name):
+    assert f"`{name}`" in (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_page_of_systems_has_a_row_for_each_that_names_its_detector(name):
+    page = (ROOT / "docs" / "systems.md").read_text(encoding="utf-8")
+    study = (ROOT / "benchmarks" / "systems.md").read_text(encoding="utf-8")
+    system = SYSTEMS[name]
+    detectors = [system.detector] if system.detector else [m.split("/")[2] for m in system.fuse]
+    rows = [line for line in page.splitlines() if line.startswith(f"| `{name}`")]
+
+    assert any(f"`{detector}`" in row for row in rows for detector in detectors)
+    assert name == "auto" or f"| `{name}`" in study  # what the fan recordings gave
+
+
+@pytest.mark.parametrize("name", [n for n in DETECTORS if facts_of(n).takes == "sequences"])
+def test_the_page_of_systems_names_every_detector_of_sequences(name):
+    assert f"`{name}`" in (ROOT / "docs" / "systems.md").read_text(encoding="utf-8")
+
+
+def test_the_architecture_names_every_module_of_the_rooms():
+    assert made("architecture_page")(ARCHITECTURE) == ARCHITECTURE, "run `make docs`"
+
+
+@pytest.mark.parametrize(("title", "text"), WALK.findall(ARCHITECTURE))
+def test_a_walk_enters_at_most_five_files_and_names_what_they_hold(title, text):
+    steps = re.findall(r"^\d\. (.*?)(?=^\d\. |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert 2 <= len(steps) <= 5, title
+
+    for step in steps:
+        (place, *_) = re.findall(r"\]\(([^)]*\.(?:py|md))\)", step)
+        if not place.endswith(".py"):
+            continue
+        code = (ROOT / "docs" / place).read_text(encoding="utf-8")
+        names = [name for name in re.findall(r"`([A-Za-z_]\w*)`", step) if name != "TorchEncoder"]
+        assert any(
+            re.search(rf"(def|class) {name}\b|^{name}\b|^    {name}:", code, re.MULTILINE)
+            for name in names
+        ), step
+
+
+def test_there_are_four_walks():
+    assert [title for title, _ in WALK.findall(ARCHITECTURE)] == [
+        "one waveform becomes an AUC",
+        "one flag",
+        "one new encoder",
+        "one new detector",
+    ]
+
+
+def test_the_messages_of_the_troubleshooting_page_are_in_the_code():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    messages = [
+        m
+        for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+        for m in re.findall("`(.*?)`", row)
+    ]
+    rooms = ("ground", "cache", "detect", "fetch", "embed", "report", "pipeline")
+    code = "".join(
+        p.read_text(encoding="utf-8") for room in rooms for p in (ROOT / room).rglob("*.py")
+    )
+
+    assert len(messages) > 10
+    assert [message for message in messages if message not in code] == []
+
+
+def test_the_readme_uses_public_names_of_the_import():
+    used = re.findall(r"\bsound\.(\w+)", README.read_text(encoding="utf-8"))
+
+    assert used
+    assert set(used) <= set(anomalous_sound.__all__)
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) < 200
+
+
+def test_every_script_that_is_named_is_there():
+    for page in PAGES:
+        for script in SCRIPT.findall(page.read_text(encoding="utf-8")):
+            path = script if script.endswith(".py") else script.replace(".", "/") + ".py"
+            assert (ROOT / path).is_file(), f"{page.name} runs {script}"
 
 
 @pytest.mark.parametrize(("page", "words"), list(commands()))
@@ -85,8 +194,15 @@ def test_commands_use_flags_and_names_that_exist(page, words):
         if flag.startswith("-"):
             assert re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", known), f"no {flag} ({page})"
         if flag in CHOICES:
-            names = {name.partition(":")[0] for name in value.split(",")}  # hf:MODEL
-            assert names <= set(CHOICES[flag]), f"{flag} {value} ({page})"
+            for name in value.split(","):  # hf:MODEL and package.module:Class are names too
+                known_name = name.partition(":")[0] in CHOICES[flag]
+                assert known_name or is_own_class(name, CHOICES[flag]), f"{flag} {value} ({page})"
+        if flag == "--fuse":
+            for member in value.split(","):
+                encoder, pooling, detector = member.split("/")
+                assert encoder in ENCODERS, f"{flag} {value} ({page})"
+                assert pooling in POOLINGS, f"{flag} {value} ({page})"
+                assert detector in DETECTORS, f"{flag} {value} ({page})"
 
 
 def test_the_table_of_encoders_says_what_the_registry_says():

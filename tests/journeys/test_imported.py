@@ -1,15 +1,13 @@
 """Embeddings that another tool cached run through the detectors, with or without the audio."""
 
 import csv
-import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-import run_pipeline
-from detect import DETECTORS
+from detect import facts_of
 from embed import POOLINGS, make_pooling
 
 FILES = (
@@ -19,18 +17,6 @@ FILES = (
     "group_per_clip.h5",
     "arrays.npz",
 )
-
-
-@pytest.fixture
-def pipeline(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["run_pipeline.py", *map(str, arguments)])
-        code = run_pipeline.main()
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture(autouse=True)
@@ -69,12 +55,12 @@ def only_results(folder: str = "runs") -> list[dict[str, str]]:
 def test_five_layouts_of_one_tool_give_the_same_auc(pipeline, shared_data):
     aucs = {}
     for name in FILES:
-        code, _, err = pipeline(
+        ran = pipeline(
             "--embeddings", shared_data / "imports" / name, "--data", shared_data / "mimii_fan",
             "--out", name,
         )  # fmt: skip
-        assert code == 0
-        assert "matched 40" in err
+        assert ran.code == 0
+        assert "matched 40" in ran.err
         aucs[name] = float(only_results(name)[0]["auc"])
 
     first = aucs.pop(FILES[0])
@@ -83,10 +69,10 @@ def test_five_layouts_of_one_tool_give_the_same_auc(pipeline, shared_data):
 
 
 def test_names_that_tell_all_need_no_data(pipeline, log_mel_sequences):
-    code, out, _ = pipeline("--embeddings", log_mel_sequences)
+    ran = pipeline("--embeddings", log_mel_sequences)
 
-    assert code == 0
-    assert "theirs-mean-mahalanobis" in out
+    assert ran.code == 0
+    assert "theirs-mean-mahalanobis" in ran.out
     assert only_results()[0]["n_train"] == "24"
 
 
@@ -94,18 +80,18 @@ def test_names_that_do_not_tell_the_split_ask_for_data(pipeline, tmp_path):
     with h5py.File(tmp_path / "bare.h5", "w") as file:
         file["embeddings"], file["filenames"] = np.ones((3, 4), "f4"), ["a.wav", "b.wav", "c.wav"]
 
-    code, _, err = pipeline("--embeddings", "bare.h5")
+    ran = pipeline("--embeddings", "bare.h5")
 
-    assert code == 2
-    assert "--data" in err
-    assert "'a.wav'" in err
+    assert ran.code == 2
+    assert "--data" in ran.err
+    assert "'a.wav'" in ran.err
 
 
 def test_a_file_that_is_not_there_is_a_usage_error(pipeline):
-    code, _, err = pipeline("--embeddings", "nowhere.h5")
+    ran = pipeline("--embeddings", "nowhere.h5")
 
-    assert code == 2
-    assert "nowhere.h5: no such file" in err
+    assert ran.code == 2
+    assert "nowhere.h5: no such file" in ran.err
 
 
 def test_names_of_other_clips_are_refused_with_examples(pipeline, shared_data, log_mel_sequences):
@@ -113,32 +99,32 @@ def test_names_of_other_clips_are_refused_with_examples(pipeline, shared_data, l
         file["embeddings"] = np.ones((1, 4), "f4")
         file["filenames"] = ["pump/train/normal_id_07_00000099.wav"]
 
-    code, _, err = pipeline("--embeddings", "other.h5", "--data", shared_data / "mimii_fan")
+    ran = pipeline("--embeddings", "other.h5", "--data", shared_data / "mimii_fan")
 
-    assert code == 1
-    assert "normal_id_07_00000099.wav" in err
+    assert ran.code == 1
+    assert "normal_id_07_00000099.wav" in ran.err
 
 
 def test_imported_log_mel_runs_through_every_pooling(pipeline, log_mel_sequences):
     over_frames = [p for p in POOLINGS if make_pooling(p).source == "frames" and p != "frames"]
 
-    code, out, err = pipeline("--embeddings", log_mel_sequences, "--pooling", ",".join(over_frames))
+    ran = pipeline("--embeddings", log_mel_sequences, "--pooling", ",".join(over_frames))
 
-    assert code == 0, err
+    assert ran.code == 0, ran.err
     for pooling in over_frames:
-        assert f" {pooling} " in out
+        assert f"\n{pooling} " in ran.out
 
 
 def test_imported_log_mel_runs_through_sequence_detectors(pipeline, log_mel_sequences):
     name = "official_ae"
-    assert DETECTORS[name].takes == "sequences"
+    assert facts_of(name).takes == "sequences"
 
-    code, out, err = pipeline(
+    ran = pipeline(
         "--embeddings", log_mel_sequences, "--detector", name, "--set", f"{name}.epochs=1"
     )
 
-    assert code == 0, err
-    assert f"theirs-frames-{name}" in out
+    assert ran.code == 0, ran.err
+    assert f"theirs-frames-{name}" in ran.out
 
 
 def test_pooling_an_import_leaves_out_the_padding(pipeline, tmp_path):
@@ -147,22 +133,22 @@ def test_pooling_an_import_leaves_out_the_padding(pipeline, tmp_path):
         for i, name in enumerate(names):
             file[name] = np.full((3 + i % 4, 8), float(i + 1), "f4")
 
-    code, _, err = pipeline("--embeddings", "ragged.h5", "--detector", "knn", "--set", "knn.k=1")
+    ran = pipeline("--embeddings", "ragged.h5", "--detector", "knn", "--set", "knn.k=1")
 
-    assert code == 0, err
+    assert ran.code == 0, ran.err
     (run,) = Path("runs").iterdir()
     scores = (run / "anomaly_score_fan_id_00.csv").read_text()
     assert "nan" not in scores
 
 
 def test_one_vector_per_clip_cannot_be_pooled(pipeline, shared_data):
-    code, _, err = pipeline(
+    ran = pipeline(
         "--embeddings", shared_data / "imports" / "arrays.npz", "--pooling", "gwrp",
         "--data", shared_data / "mimii_fan",
     )  # fmt: skip
 
-    assert code == 2
-    assert "one vector per clip" in err
+    assert ran.code == 2
+    assert "one vector per clip" in ran.err
 
 
 def test_clips_without_a_row_are_left_out_and_listed(pipeline, shared_data):
@@ -172,9 +158,9 @@ def test_clips_without_a_row_are_left_out_and_listed(pipeline, shared_data):
     with h5py.File("some.h5", "w") as file:
         file["embeddings"], file["filenames"] = theirs.vectors[2:], list(theirs.names[2:])
 
-    code, _, err = pipeline("--embeddings", "some.h5", "--data", shared_data / "mimii_fan")
+    ran = pipeline("--embeddings", "some.h5", "--data", shared_data / "mimii_fan")
 
     (run,) = Path("runs").iterdir()
-    assert code == 3
-    assert err.count("left out: ") == 2
+    assert ran.code == 3
+    assert ran.err.count("left out: ") == 2
     assert (run / "errors.jsonl").read_text().count("no row of that name") == 2

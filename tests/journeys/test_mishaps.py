@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,8 @@ import run_pipeline
 from detect import DETECTORS
 from detect import Row as DetectorRow
 from embed import ENCODERS
-from embed import Row as EncoderRow
-from embed.recordings.clips import DataSet
+from embed.recordings.dataset import DataSet
+from ground.registry import Row as EncoderRow
 from pipeline.run_folder import RunFolder
 from report import figures, page
 
@@ -55,51 +54,6 @@ def machine(kind: str, id_: str = "id_00", *, n_train: int = 8, n_test: int = 4)
         *(f"{kind}/test/{label}_{id_}_{i:08}.wav" for label in ("normal", "anomaly")
           for i in range(n_test)),
     ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-    folder: Path
-    """The newest run folder."""
-
-    @property
-    def text(self) -> str:
-        return " ".join((self.out + self.err).split())
-
-    def results(self, name: str = "results.csv") -> dict[tuple[str, str], dict[str, str]]:
-        with (self.folder / name).open(encoding="utf-8", newline="") as file:
-            return {(r["machine_type"], r["machine_id"]): r for r in csv.DictReader(file)}
-
-    def scores(self, name: str) -> dict[str, float]:
-        with (self.folder / name).open(encoding="utf-8", newline="") as file:
-            return {clip: float(score) for clip, score in csv.reader(file)}
-
-    def errors(self) -> dict[str, str]:
-        lines = (self.folder / "errors.jsonl").read_text(encoding="utf-8").splitlines()
-        return {line["key"]: line["reason"] for line in map(json.loads, lines)}
-
-
-Pipeline = Callable[..., Ran]
-
-
-@pytest.fixture
-def pipeline(tmp_path, monkeypatch, capsys) -> Pipeline:
-    """Run the command in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["run_pipeline.py", *map(str, arguments)])
-        code = run_pipeline.main()
-        shown = capsys.readouterr()
-        folders = [p for p in Path("runs").glob("*") if p.is_dir()] if Path("runs").is_dir() else []
-        newest = max(folders, key=lambda p: p.stat().st_mtime_ns, default=Path("no run folder"))
-        assert "Traceback" not in shown.out + shown.err
-        return Ran(code, shown.out, shown.err, newest.resolve())
-
-    return run
 
 
 @pytest.fixture
@@ -184,7 +138,9 @@ def test_a_bad_clip_costs_that_clip_until_it_is_mended(spoil, reason, data, pipe
     bad, good = data / GOOD, (data / GOOD).read_bytes()
     spoil(bad)
 
-    first = pipeline("--data", data)
+    command = ("--data", data, "--encoder", "logmel")
+
+    first = pipeline(*command)
     assert first.code == 3
     assert list(first.errors()) == [GOOD]
     assert reason in first.errors()[GOOD]
@@ -193,13 +149,13 @@ def test_a_bad_clip_costs_that_clip_until_it_is_mended(spoil, reason, data, pipe
     assert first.results()[FAN]["n_train"] == "7"
     assert len(first.scores("anomaly_score_fan_id_00.csv")) == 8
 
-    again = pipeline("--data", data)
+    again = pipeline(*command)
     assert again.code == 3
     assert list(again.errors()) == [GOOD]
     assert again.results() == first.results()
 
     bad.write_bytes(good)
-    mended = pipeline("--data", data)
+    mended = pipeline(*command)
     assert mended.code == 0
     assert mended.results()[FAN]["n_train"] == "8"
     assert not (mended.folder / "errors.jsonl").exists()
@@ -275,9 +231,28 @@ def test_names_that_could_be_markup_are_names(tmp_path, pipeline):
     assert list(ran.errors()) == ["[bold]stray.wav"]
     assert (kind, "id_00") in ran.results()
     assert f"{kind} id_00" in ran.out
-    assert f"{kind}, logmel" in ran.out
+    assert f"{kind}, auto" in ran.out
     assert "[bold]stray.wav" in ran.err
     assert "<b>fan" not in (ran.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_names_that_could_be_markup_are_names_in_a_grid(tmp_path, pipeline):
+    kind = "[red]fan[bold]"
+    record(tmp_path / "[bold]", [key.replace("fan", kind, 1) for key in machine("fan")])
+    ran = pipeline("--data", tmp_path / "[bold]", "--encoder", "logmel", "--detector", "knn,pca")
+
+    assert ran.code == 0
+    assert "[bold], by AUC" in ran.out
+    assert (ran.folder / "leaderboard.csv").exists()
+
+
+def test_a_manifest_with_a_field_of_megabytes_is_one_line(data, pipeline):
+    (data / "clips.csv").write_text("path,machine_type,machine_id,split,label\n" + "x" * 200_000)
+    ran = pipeline("--data", data / "clips.csv")
+
+    assert ran.code == 1
+    assert ran.err.count("\n") == 1
+    assert len(ran.err) < 1_000
 
 
 @pytest.mark.usefixtures("with_figures")
@@ -375,12 +350,13 @@ def test_a_cache_folder_that_is_read_only_is_named(data, pipeline, bound):
 
 def test_a_cache_that_is_read_only_but_complete_is_used(data, pipeline, bound):
     first = pipeline("--data", data)
-    (store,) = Path("embeddings").glob("*.h5")
+    stores = list(Path("embeddings").glob("*.h5"))
     bound()
-    for path in (store, store.parent):
+    for path in (*stores, Path("embeddings")):
         path.chmod(0o555)
     again = pipeline("--data", data)
 
+    assert len(stores) == 4
     assert (first.code, again.code) == (0, 0), again.err
     assert again.results() == first.results()
 
@@ -410,7 +386,8 @@ def small_disk(tmp_path) -> Iterator[Path]:
 
 
 def test_a_full_disk_loses_nothing_good(data, small_disk, pipeline):
-    half = pipeline("--data", data, "--ids", "00", "--cache-dir", small_disk)
+    how = ("--data", data, "--encoder", "logmel", "--cache-dir", small_disk)
+    half = pipeline(*how, "--ids", "00")
     assert half.code == 0
     (store,) = small_disk.glob("*.h5")
     before = store.read_bytes()
@@ -423,22 +400,36 @@ def test_a_full_disk_loses_nothing_good(data, small_disk, pipeline):
                 pass
         except OSError:
             pass
-    full = pipeline("--data", data, "--cache-dir", small_disk)
+    full = pipeline(*how)
     assert full.code == 1
     assert "--cache-dir" in full.text
     assert store.read_bytes() == before
 
     (small_disk / "filler").unlink()
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
-    assert pipeline("--data", data, "--cache-dir", small_disk).code == 0
+    assert pipeline(*how).code == 0
+
+
+def test_a_full_disk_under_the_results_is_named(data, small_disk, pipeline):
+    with (small_disk / "filler").open("wb", buffering=0) as filler:
+        try:
+            while filler.write(b"x" * 4096):
+                pass
+        except OSError:
+            pass
+    ran = pipeline("--data", data, "--encoder", "logmel", "--out", small_disk)
+
+    assert ran.code == 1
+    assert "the disk is full; free some space" in ran.err
+    assert str(small_disk) in ran.err
 
 
 def test_a_clock_set_back_neither_hides_a_change_nor_mixes_runs(data, pipeline, monkeypatch):
     first = pipeline("--data", data)
     soundfile.write(data / GOOD, hum(99), RATE, "PCM_16")
     os.utime(data / GOOD, (0, 0))
-    (store,) = Path("embeddings").glob("*.h5")
-    os.utime(store, (4e9, 4e9))
+    for store in Path("embeddings").glob("*.h5"):
+        os.utime(store, (4e9, 4e9))
     monkeypatch.setattr(time, "time", lambda: 1e9)
     monkeypatch.setattr(time, "strftime", lambda *_: "2001-09-09T01-46-40")
     second = pipeline("--data", data)
@@ -588,23 +579,23 @@ class Fails:
 
 
 def test_a_grid_with_one_failing_detector_finishes_the_others(data, pipeline, monkeypatch):
-    for n_bands in range(8, 17):
+    for n_bands in (8, 9):
         row = EncoderRow("embed.encoders.logmel:LogMel", "log-mel", {"n_mels": 4 * n_bands})
         monkeypatch.setitem(ENCODERS, f"mel{4 * n_bands}", row)
     monkeypatch.setitem(DETECTORS, "fails", DetectorRow(f"{__name__}:Fails", "fails"))
     encoders = ["logmel", *(name for name in ENCODERS if name.startswith("mel"))]
-    detectors = ["mahalanobis", "knn", "lof", "iforest", "ocsvm", "gmm", "mlp", "fails"]
+    detectors = ["mahalanobis", "knn", "gmm", "mlp", "fails"]
     ran = pipeline(
         *("--data", data, "--pooling", "mean", "--set", "mlp.epochs=2"),
         *("--encoder", ",".join(encoders), "--detector", ",".join(detectors), "--workers", 1),
     )
 
-    assert len(encoders) == 10
     with (ran.folder / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 80
+    assert len(encoders) == 3
+    assert len(rows) == 15
     failed = [row for row in rows if "wrong phase" in " ".join(row.values())]
-    assert len(failed) == 10
+    assert len(failed) == 3
     assert "the moon is in the wrong phase" in ran.text
     assert ran.code == 1
 

@@ -1,4 +1,4 @@
-"""One command prints the table of docs/systems.md, whatever becomes of a system."""
+"""One command prints the table of benchmarks/systems.md, whatever becomes of a system."""
 
 import importlib.util
 import json

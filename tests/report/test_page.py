@@ -3,84 +3,25 @@
 import csv
 import json
 import re
-import warnings
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from scored_machines import HOSTILE as HOSTILE_NAMES
+from small_runs import Page, make_run
 
 from detect.detectors.training import Epoch
-from detect.fitting import ClipTable, DetectorChoice, fit_and_score, units
-from detect.results import results
-from detect.training_clips import UnlikeClip
-from report.figures import DRAWN_AT_MOST, draw_roc, draw_scores, machine_scores
-from report.page import CLIPS_LISTED, Run, write_leaderboard, write_report
-from report.tables import leaderboard_entry, write_results
+from detect.fitting import ClipTable, FitUnit, Scores
+from detect.out_of_fold import OutOfFold
+from detect.results import Decided, Result, results
+from detect.thresholds import decide_machines
+from detect.training_clips import TrainingOutlier
+from ground.text import visible
+from report.machine_scores import DRAWN_AT_MOST
+from report.page import CLIPS_LISTED, LEFT_OUT_LISTED, ROWS_LISTED, Run, write_report
+from report.result_files import write_results
 
 HOSTILE = '<script>alert("1")</script>&amp;\' "x'
-VOID = {"meta", "link", "br", "hr", "img", "input", "rect", "line", "path"}
-
-
-class Page(HTMLParser):
-    """Read a page as a browser would, and complain of tags that do not match."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.open, self.tags, self.links, self.cells, self.text = [], [], [], {}, []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.tags.append(tag)
-        self.links += [v for k, v in attrs.items() if k in ("href", "src", "xlink:href", "action")]
-        if tag not in VOID:
-            self.open.append(tag)
-        if "data-machine" in attrs:
-            self.machine = attrs["data-machine"]
-        self.column = attrs.get("data-column")
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-        if getattr(self, "column", None) and getattr(self, "machine", None):
-            self.cells.setdefault((self.machine, self.column), data)
-
-
-def make_run(n_machines=2, *, labels=("normal", "anomalous"), machine_type="fan", **more):
-    rng = np.random.default_rng(0)
-    rows, vectors = [], {}
-    for m in range(n_machines):
-        for split, label, n in (("train", "normal", 20), *(("test", each, 10) for each in labels)):
-            for i in range(n):
-                key = f"{machine_type}/{split}/{label}_id_{m:02d}_{i:08d}.wav"
-                rows.append((key, machine_type, f"id_{m:02d}", split, label))
-                vectors[key] = rng.normal(size=4) + 1.5 * (label == "anomalous")
-    table = ClipTable(*zip(*rows, strict=True))
-    choice = DetectorChoice("mahalanobis")
-
-    def read(keys):
-        return np.stack([vectors[key] for key in keys])
-
-    scores = [fit_and_score(unit, read, choice) for unit in units(table)]
-    run = Run(
-        **{
-            "title": "logmel mahalanobis",
-            "table": table,
-            "scores": scores,
-            "results": results(table, scores, n_bootstrap=20),
-            **more,
-        }
-    )
-    return run, read, choice
 
 
 def written(folder, run):
@@ -150,6 +91,28 @@ def test_report_ranks_the_most_anomalous_clips_first(tmp_path):
     assert places == sorted(places)
 
 
+def test_a_machine_shows_its_threshold_and_the_verdict_on_each_clip(tmp_path):
+    run, *_ = make_run()
+    calibration = np.linspace(0.0, 8.0, 20)
+    decided = []
+    for scores in run.scores:
+        unit = scores.unit
+        ids, normal = (unit.machine_id,) * 20, tuple(map(str, range(20)))
+        held_out = OutOfFold(normal, ids, calibration, 20, 10)
+        decided += decide_machines(scores, held_out)
+    rows = results(run.table, run.scores, decided=decided)
+
+    page = write_report(tmp_path, replace(run, results=rows, decided=decided))
+    text = page.read_text(encoding="utf-8")
+
+    n_cards = len(run.scores)
+    assert text.count('class="threshold"') == n_cards
+    assert text.count("Threshold 8 (dashed): 5 % false alarms promised") == n_cards
+    verdicts = re.findall(r'<td class="n">([-\d.]+)</td>.*<td class="tag">(\w+)</td>', text)
+    assert len(verdicts) == n_cards * CLIPS_LISTED
+    assert all((float(score) > 8) == (verdict == "anomalous") for score, verdict in verdicts)
+
+
 def test_hostile_names_are_shown_and_never_obeyed(tmp_path):
     run, *_ = make_run(
         machine_type=HOSTILE,
@@ -182,27 +145,24 @@ def test_without_both_classes_there_are_scores_and_the_reason_for_no_auc(tmp_pat
     run, *_ = make_run(labels=labels)
 
     text = "".join(written(tmp_path, run).text)
-    drawn = draw_roc(tmp_path / "roc.png", machine_scores(run.table, run.scores, run.results))
 
     assert "no ROC curve" in text
     assert run.results[0].note in text
     assert "Most anomalous clips" in text
-    assert not drawn
-    assert not (tmp_path / "roc.png").exists()
 
 
-def test_an_odd_training_clip_is_pointed_out(tmp_path):
+def test_a_training_clip_unlike_the_rest_is_listed(tmp_path):
     key = "fan/train/normal_id_00_00000007.wav"
-    unlike = [UnlikeClip(key, "fan id_00", 12.34, "fan/train/normal_id_00_00000001.wav")]
+    unlike = [TrainingOutlier(key, "fan id_00", 12.34, "fan/train/normal_id_00_00000001.wav")]
 
     pages = [
         "".join(written(tmp_path, make_run(1, unlike=clips)[0]).text) for clips in (unlike, [])
     ]
 
     heading = "Training clips unlike the rest"
-    told = pages[0][pages[0].index(heading) :]
-    assert "normal_id_00_00000007.wav" in told
-    assert "12.3" in told
+    listed = pages[0][pages[0].index(heading) :]
+    assert "normal_id_00_00000007.wav" in listed
+    assert "12.3" in listed
     assert heading not in pages[1]
 
 
@@ -235,92 +195,6 @@ def test_very_many_machines_stay_one_readable_page(tmp_path):
     assert f"the {DRAWN_AT_MOST} of {DRAWN_AT_MOST + 6} machines" in "".join(page.text)
 
 
-def test_equal_scores_are_drawn(tmp_path):
-    run, *_ = make_run(1)
-    flat = [type(s)(s.unit, np.zeros(len(s.scores)), s.detector, 0.0) for s in run.scores]
-    run, *_ = make_run(1, scores=flat, results=results(run.table, flat, n_bootstrap=5))
-
-    machines = machine_scores(run.table, run.scores, run.results)
-    written(tmp_path, run)
-    draw_scores(tmp_path / "scores.png", machines)
-
-    assert (tmp_path / "scores.png").stat().st_size > 1000
-
-
-def test_figures_are_png(tmp_path):
-    run, *_ = make_run()
-    machines = machine_scores(run.table, run.scores, run.results)
-    draw_scores(tmp_path / "scores.png", machines)
-    assert draw_roc(tmp_path / "roc.png", machines)
-
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["roc.png", "scores.png"]
-    for path in tmp_path.iterdir():
-        assert path.read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.fixture
-def a_font_of_wind(tmp_path, monkeypatch):
-    """Offer matplotlib a font that has one character, which its own has not."""
-    from fontTools.fontBuilder import FontBuilder
-    from fontTools.pens.ttGlyphPen import TTGlyphPen
-    from matplotlib import font_manager
-
-    pen = TTGlyphPen(None)
-    for i, corner in enumerate([(0, 0), (400, 900), (800, 0)]):
-        (pen.lineTo if i else pen.moveTo)(corner)
-    pen.closePath()
-    builder = FontBuilder(1000, isTTF=True)
-    builder.setupGlyphOrder([".notdef", "wind"])
-    builder.setupCharacterMap({ord("風"): "wind"})
-    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "wind": pen.glyph()})
-    builder.setupHorizontalMetrics({".notdef": (1000, 0), "wind": (1000, 0)})
-    builder.setupHorizontalHeader(ascent=900, descent=0)
-    builder.setupNameTable({"familyName": "Kaze", "styleName": "Regular"})
-    builder.setupOS2()
-    builder.setupPost()
-    builder.save(tmp_path / "kaze.ttf")
-    manager = font_manager.fontManager
-    monkeypatch.setattr(manager, "ttflist", list(manager.ttflist))
-    manager.addfont(str(tmp_path / "kaze.ttf"))
-
-
-def test_names_in_a_script_that_the_usual_font_lacks_are_drawn_with_one_that_has_it(
-    tmp_path, request
-):
-    run, *_ = make_run(machine_type="風")
-    machines = machine_scores(run.table, run.scores, run.results)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # where no font has it, nobody is told for every character
-        draw_scores(tmp_path / "boxes.png", machines)
-        request.getfixturevalue("a_font_of_wind")
-        draw_scores(tmp_path / "scores.png", machines)
-        draw_roc(tmp_path / "roc.png", machines)
-
-    assert (tmp_path / "scores.png").read_bytes() != (tmp_path / "boxes.png").read_bytes()
-
-
-def test_leaderboard_shows_every_combination_and_why_one_is_missing(tmp_path):
-    run, *_ = make_run()
-    entries = [
-        leaderboard_entry(
-            run.results, encoder="logmel", pooling=pooling, detector=detector, folder=f"{i} #a"
-        )
-        for i, (pooling, detector) in enumerate([("mean", "knn"), ("mean", "gmm"), ("max", "knn")])
-    ]
-    entries.append({"encoder": "mfcc", "pooling": "max", "detector": "gmm", "error": HOSTILE})
-    entries.append({"run": "mfcc-fluctuation-gmm", "error": "needs log-mel"})
-
-    text = write_leaderboard(tmp_path, entries, title=HOSTILE).read_text(encoding="utf-8")
-
-    page = Page(text)
-    assert "script" not in page.tags
-    assert HOSTILE in "".join(page.text)
-    assert "mfcc-fluctuation-gmm" in "".join(page.text)
-    assert page.links.count("0%20%23a/report.html") == 2
-    assert "".join(page.text).count(f"{entries[0]['auc_mean']:.3f}") >= 2 * 3
-    assert not re.search(r"https?:|url\(", text)
-
-
 def test_results_json_and_page_count_the_same_machines(tmp_path):
     run, *_ = make_run(4)
     write_results(tmp_path, run.results)
@@ -329,3 +203,111 @@ def test_results_json_and_page_count_the_same_machines(tmp_path):
 
     rows = json.loads((tmp_path / "results.json").read_text())["results"]
     assert machines == {f"{row['machine_type']} {row['machine_id']}" for row in rows}
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_any_name_of_a_clip_and_machine_is_text(name, tmp_path):
+    run, *_ = make_run(1, machine_type=name, title=name, errors=[(name, name)], data_root=tmp_path)
+
+    page = written(tmp_path, run)
+
+    text = "".join(page.text)
+    assert "script" not in page.tags
+    assert visible(name).replace("\r", "\n") in text
+    assert not [c for c in text if not c.isprintable() and c not in "\n\t"]
+
+
+def test_kinds_of_reasons_are_listed_by_their_first_clips(tmp_path):
+    absent = [(f"{i}.wav", f"line {i} of the manifest: {i}.wav is not there") for i in range(90)]
+    run, *_ = make_run(1, errors=[*absent, ("x.wav", "0 bytes")])
+
+    text = "".join(written(tmp_path, run).text)
+
+    assert f"line {LEFT_OUT_LISTED - 1} of the manifest" in text
+    assert f"line {LEFT_OUT_LISTED} of the manifest" not in text
+    assert f"and {90 - LEFT_OUT_LISTED} more" in text
+    assert "0 bytes" in text
+
+
+def test_very_many_kinds_of_reasons_are_counted(tmp_path):
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    run, *_ = make_run(1, errors=[("x.wav", f"reason {letter}") for letter in letters])
+
+    text = "".join(written(tmp_path, run).text)
+
+    assert "reason t" in text
+    assert "reason u" not in text
+    assert f"{len(letters) - LEFT_OUT_LISTED} more for other reasons" in text
+
+
+def test_a_page_of_many_clips_and_machines_stays_small(rng, tmp_path):
+    machines = [("fan", f"id_{i:03d}") for i in range(200)]
+    rows, scores, unlike = [], [], []
+    for machine in machines:
+        keys = [f"{machine[0]}/test/{machine[1]}_{i:08d}.wav" for i in range(50)]
+        labels = ["normal" if i % 2 else "anomalous" for i in range(50)]
+        rows += [(k, *machine, "test", label) for k, label in zip(keys, labels, strict=True)]
+        unit = FitUnit(*machine, (), (), tuple(keys), (machine[1],) * 50)
+        scores.append(Scores(unit, rng.normal(size=50), None, 0.0))
+        unlike += [TrainingOutlier(key, " ".join(machine), 9.0, "") for key in keys]
+    many = tuple(f"fan/test/normal_id_000_{i:08d}.wav" for i in range(20_000))
+    rows += [(k, "pump", "", "test", ("normal", "anomalous")[i % 2]) for i, k in enumerate(many)]
+    pump = FitUnit("pump", "", (), (), many, ("",) * len(many))
+    scores.append(Scores(pump, rng.normal(size=len(many)), None, 0.0))
+    run = Run(
+        title="many",
+        table=ClipTable(*zip(*rows, strict=True)),
+        scores=scores,
+        results=[Result(*machine, 9, 25, 25, 0.5, 0.4, 0.6, 0.5, 0.4, 0.6) for machine in machines],
+        errors=[
+            (f"fan/{i}.wav", f"line {i} of the manifest: no such file") for i in range(100_000)
+        ],
+        unlike=unlike,
+    )
+
+    path = write_report(tmp_path, run)
+
+    assert path.stat().st_size < 600_000
+    Page(path.read_text(encoding="utf-8"))
+
+
+def test_very_many_results_are_left_to_their_file(tmp_path):
+    rows = [Result(f"type{i}", name, 9, 5, 5) for i in range(ROWS_LISTED) for name in ("0", "mean")]
+    total = Result("total", "mean", 9, 5, 5, 0.75, 0.7, 0.8, 0.5, 0.5, 0.5)
+    run, *_ = make_run(1, results=[*rows, total])
+
+    page = written(tmp_path, run)
+
+    assert ("total mean", "auc") in page.cells
+    assert len(page.cells) <= 2 * ROWS_LISTED
+    assert "results.csv has the machines" in "".join(page.text)
+
+
+def test_figures_without_an_interval_are_shown(tmp_path):
+    run, *_ = make_run(
+        1, results=[Result("fan", n, 1, 1, 1, 0.75, pauc=0.5) for n in ("a", "mean")]
+    )
+
+    page = written(tmp_path, run)
+
+    assert page.cells["fan a", "auc"] == "0.750"
+
+
+def test_the_page_says_what_thresholds_promised_and_did(tmp_path):
+    decided = Decided(
+        0.05, 12, 3, false_alarms=0.07, false_alarms_low=0.02, false_alarms_high=0.15, recall=0.71
+    )
+    rows = [
+        Result("fan", "id_00", 9, 5, 5, 0.75, note="5 % cannot be promised", decided=decided),
+        Result("fan", "id_01", 9, 0, 5, decided=Decided(0.05, 1, 0)),
+        Result("fan", "mean", 9, 5, 5, 0.75),
+    ]
+    run, *_ = make_run(1, results=rows)
+
+    text = "".join(written(tmp_path, run).text)
+
+    assert "5 % → 7 %" in text
+    assert "(2 %" in text
+    assert "71 %" in text
+    assert "5 % → -" in text
+    assert "5 % cannot be promised" in text

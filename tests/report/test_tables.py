@@ -1,48 +1,19 @@
-"""Files hold what DCASE and a spreadsheet want; tables can be read at a glance."""
+"""Tables can be read at a glance, on narrow screens too, and nothing in a name is obeyed."""
 
-import csv
-import json
 from io import StringIO
 
 import numpy as np
 import pytest
 from rich.console import Console
-from sklearn.metrics import roc_auc_score
+from scored_machines import HOSTILE, scored
 
-from detect.fitting import ClipTable, FitUnit, Scores
-from detect.results import Result, official_score, results
-from report import tables as report
-from report.score_files import evaluate_score_files
+from detect.fitting import Scores
+from detect.results import Decided, Result, results
+from ground.text import visible
+from report.leaderboard import leaderboard_entry
+from report.tables import alarms, leaderboard_table, percent, results_table
 
 SUMMARIES = ["mean", "hmean", "pooled"]
-
-
-def scored(rng, machine_type="slider", ids=("id_00", "id_02"), n=30, domains=()):
-    clips, found = [], []
-    for machine_id in ids:
-        keys = []
-        for j in range(n):
-            label = ("normal", "anomaly")[j % 2]
-            domain = domains[j // 2 % 2] if domains else ""
-            prefix = (
-                f"{label}_{machine_id}" if not domains else (f"{machine_id}_{domain}_test_{label}")
-            )
-            keys.append(f"{machine_type}/test/{prefix}_{j:08d}.wav")
-            clips.append(
-                (
-                    keys[-1],
-                    machine_type,
-                    machine_id,
-                    "test",
-                    "anomalous" if j % 2 else "normal",
-                    domain,
-                )
-            )
-        unit = FitUnit(
-            machine_type, machine_id, ("t",), (machine_id,), tuple(keys), (machine_id,) * n
-        )
-        found.append(Scores(unit, rng.normal(size=n) + np.arange(n) % 2, None, 0.0))
-    return ClipTable(*(tuple(column) for column in zip(*clips, strict=True))), found
 
 
 def printed(table, width=80):
@@ -51,98 +22,11 @@ def printed(table, width=80):
     return console.export_text()
 
 
-def test_results_csv_has_the_promised_columns_and_six_decimals(rng):
-    table, scores = scored(rng)
-    rows = results(table, scores)
-
-    lines = list(csv.reader(report.results_csv(rows).splitlines()))
-
-    assert ",".join(lines[0]) == (
-        "machine_type,machine_id,n_train,n_normal,n_anomalous,auc,auc_low,auc_high,"
-        "pauc,pauc_low,pauc_high"
-    )
-    assert [line[1] for line in lines[1:]] == ["id_00", "id_02", *SUMMARIES]
-    assert lines[1][:5] == ["slider", "id_00", "1", "15", "15"]
-    assert all(len(cell.split(".")[1]) == 6 for line in lines[1:] for cell in line[5:])
-    assert float(lines[1][5]) == pytest.approx(rows[0].auc, abs=5e-7)
-
-
-def test_domains_append_two_columns(rng):
-    table, scores = scored(rng, ids=("section_00",), domains=("source", "target"))
-
-    text = report.results_csv(results(table, scores, year=2022))
-
-    assert text.splitlines()[0].endswith("pauc_high,auc_source,auc_target")
-
-
-def test_cells_without_a_figure_are_empty():
-    text = report.results_csv([Result("fan", "id_00", 3, 0, 0, note="no labels")])
-
-    assert text.splitlines()[1] == "fan,id_00,3,0,0,,,,,,"
-
-
-def test_results_json_holds_the_notes_too(rng, tmp_path):
-    table, scores = scored(rng)
-    report.write_results(tmp_path, results(table, scores), more={"detector": "knn"})
-
-    content = json.loads((tmp_path / "results.json").read_text())
-
-    assert content["detector"] == "knn"
-    assert content["results"][-1]["note"] == "scores of separate models are pooled"
-    assert 0 < content["official_score"] < 1
-
-
-def test_score_files_of_2020_are_named_and_filled_as_dcase_wants(rng, tmp_path):
-    table, scores = scored(rng)
-
-    paths = report.write_scores(tmp_path, table, scores)
-
-    assert [path.name for path in paths] == [
-        "anomaly_score_slider_id_00.csv", "anomaly_score_slider_id_02.csv",
-    ]  # fmt: skip
-    first = paths[0].read_text().splitlines()
-    assert len(first) == 30
-    name, value = first[0].split(",")
-    assert name == "normal_id_00_00000000.wav"
-    assert float(value) == scores[0].scores[0]
-
-
-def test_score_files_of_2021_are_per_domain_and_of_2022_per_section(rng, tmp_path):
-    table, scores = scored(rng, "fan", ("section_00",), domains=("source", "target"))
-
-    in_2021 = report.write_scores(tmp_path / "2021", table, scores, 2021)
-    in_2022 = report.write_scores(tmp_path / "2022", table, scores, 2022)
-
-    assert [path.name for path in in_2021] == [
-        "anomaly_score_fan_section_00_source_test.csv",
-        "anomaly_score_fan_section_00_target_test.csv",
-    ]
-    assert [path.name for path in in_2022] == ["anomaly_score_fan_section_00_test.csv"]
-    assert len(in_2021[0].read_text().splitlines()) + len(
-        in_2021[1].read_text().splitlines()
-    ) == len(in_2022[0].read_text().splitlines())
-
-
-def test_a_failed_write_leaves_the_file_that_was_there(tmp_path, monkeypatch):
-    path = tmp_path / "results.csv"
-    report.write_whole(path, "before")
-
-    def full(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(report.os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        report.write_whole(path, "after")
-
-    assert path.read_text() == "before"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_the_table_fits_eighty_columns_and_shows_intervals_and_reasons(rng):
     table, scores = scored(rng)
     rows = [*results(table, scores), Result("slider", "id_04", 9, 0, 0, note="no labels")]
 
-    text = printed(report.results_table(rows))
+    text = printed(results_table(rows))
 
     for machine_id in ("id_00", "id_02", *SUMMARIES):
         assert f"slider {machine_id}" in text
@@ -157,7 +41,7 @@ def test_the_table_fits_eighty_columns_and_shows_intervals_and_reasons(rng):
 def test_the_table_of_a_data_set_with_domains_gives_the_official_score(rng):
     table, scores = scored(rng, "fan", ("section_00",), domains=("source", "target"))
 
-    text = printed(report.results_table(results(table, scores, year=2023), year=2023), 100)
+    text = printed(results_table(results(table, scores, year=2023), year=2023), 100)
 
     assert "official score of DCASE 2023 (harmonic mean): 0." in text
     assert "source" in text
@@ -171,112 +55,121 @@ def test_the_leaderboard_is_sorted_and_failures_come_last_with_their_reason(rng)
             Scores(one.unit, one.scores + shift * (np.arange(30) % 2), None, 0.0) for one in scores
         ]
         rows = results(table, moved)
-        entries.append(report.leaderboard_entry(rows, encoder="logmel", detector=name))
+        entries.append(leaderboard_entry(rows, encoder="logmel", detector=name))
     entries.insert(0, {"encoder": "logmel", "detector": "broken", "error": "loss is nan"})
 
-    lines = printed(report.leaderboard_table(entries)).splitlines()
-    order = [next(w for w in ("strong", "weak", "broken") if w in line) for line in lines[1:]]
+    title, _, *lines, reason = printed(leaderboard_table(entries)).splitlines()
 
-    assert order == ["strong", "weak", "broken"]
-    assert "loss is nan" in lines[3]
-    columns = report.leaderboard_csv(entries).splitlines()[0].split(",")
-    assert {"encoder", "detector", "error", "auc_mean", "auc_hmean", "auc_pooled"} <= set(columns)
+    assert title == "by AUC of its test clips (oracle order), encoder logmel"
+    assert [line.split()[0] for line in lines] == ["strong", "weak", "broken"]
+    assert reason.strip() == "broken: loss is nan"
 
 
-def test_anyones_official_score_files_are_evaluated_as_scikit_learn_does(rng, tmp_path):
-    expected = {}
-    for machine_id in ("id_01", "id_03"):
-        truth = np.arange(50) < 20
-        values = np.round(rng.normal(size=50) + truth, 1)  # with ties
-        names = [
-            f"{'anomaly' if t else 'normal'}_{machine_id}_{i:08d}.wav" for i, t in enumerate(truth)
-        ]
-        (tmp_path / f"anomaly_score_ToyCar_{machine_id}.csv").write_text(
-            "".join(f"{n},{v}\n" for n, v in zip(names, values, strict=True))
-        )
-        expected[machine_id] = (
-            roc_auc_score(truth, values), roc_auc_score(truth, values, max_fpr=0.1),
-        )  # fmt: skip
-
-    found, year = evaluate_score_files(tmp_path)
-    rows = {row.machine_id: row for row in found}
-    assert year == 2020
-
-    for machine_id, (auc, pauc) in expected.items():
-        assert abs(rows[machine_id].auc - auc) < 1e-12
-        assert abs(rows[machine_id].pauc - pauc) < 1e-12
-        assert rows[machine_id].machine_type == "ToyCar"
-    means = np.mean(list(expected.values()), axis=0)
-    assert abs(rows["mean"].auc - means[0]) < 1e-12
-    assert abs(rows["mean"].pauc - means[1]) < 1e-12
+LONG = "DustCollectorOfTheNorthernHall section_00"
 
 
-def test_score_files_we_write_are_read_back_to_the_same_figures(rng, tmp_path):
-    table, scores = scored(rng)
-    report.write_scores(tmp_path, table, scores)
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_names_are_whole_on_narrow_screens_and_intervals_go_first(width):
+    machine_type, machine_id = LONG.split()
+    row = Result(machine_type, machine_id, 990, 50, 50, 0.9, 0.87, 0.93, 0.7, 0.61, 0.78)
 
-    again, _ = evaluate_score_files(tmp_path)
+    text = printed(results_table([row]), width)
 
-    assert [r.auc for r in again] == [r.auc for r in results(table, scores)]
-
-
-@pytest.mark.parametrize(
-    ("ids", "year"),
-    [
-        (("section_00", "section_01"), 2021),
-        (("section_00", "section_01"), 2022),
-        (("section_00",), 2023),
-    ],
-)
-def test_score_files_with_domains_are_compared_by_the_rules_of_their_year(ids, year, rng, tmp_path):
-    table, scores = scored(rng, ids=ids, n=40, domains=("source", "target"))
-    report.write_scores(tmp_path, table, scores, year)
-    expected = results(table, scores, year=year)
-
-    again, told = evaluate_score_files(tmp_path)
-
-    assert told == year
-    for column in ("auc", "pauc", "auc_source", "auc_target", "pauc_source", "pauc_target"):
-        assert [getattr(r, column) for r in again] == [getattr(r, column) for r in expected]
-    assert official_score(again, told) == official_score(expected, year)
-    assert again[0].auc_source is not None
-    assert (again[0].pauc_target is None) == (year > 2021)
+    assert LONG in text
+    assert {"0.900", "0.700"} <= set(text.split())
+    assert ("990" in text.split()) == (width >= 80)
+    assert ("0.87-0.93" in text) == (width >= 120)
+    assert all(len(line.rstrip()) <= width for line in text.splitlines())
+    assert "…" not in text
 
 
-def test_a_domain_may_end_the_name_of_a_score_file(tmp_path):
-    for domain in ("source", "target"):
-        clips = (
-            f"section_00_{domain}_test_{label}_0000.wav,1\n" for label in ("normal", "anomaly")
-        )
-        path = tmp_path / f"anomaly_score_fan_section_00_{domain}.csv"
-        path.write_text("".join(clips))
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_names_of_a_leaderboard_are_whole_on_narrow_screens(width):
+    entries = [
+        {
+            "encoder": encoder, "pooling": "fluctuation", "detector": "resnet50_cnn",
+            "auc_mean": 0.91, "auc_hmean": 0.9, "auc_pooled": 0.89, "pauc_mean": 0.7,
+        }
+        for encoder in ("hf:facebook/wav2vec2-large", "spectrogram_transformer")
+    ]  # fmt: skip
 
-    assert evaluate_score_files(tmp_path)[1] == 2021
+    text = printed(leaderboard_table(entries, title="fan"), width)
+
+    for name in ("hf:facebook/wav2vec2-large", "spectrogram_transformer"):
+        assert name in text
+    assert "pooling fluctuation, detector resnet50_cnn" in text.replace(" \n", " ")
+    assert text.count("0.910") == 2
+    assert "…" not in text
 
 
-def test_score_files_without_labels_are_accepted(tmp_path):
-    (tmp_path / "anomaly_score_fan_id_01.csv").write_text("id_01_00000000.wav,1.5\n")
+def test_a_name_longer_than_the_screen_is_folded_and_not_cut():
+    name = "x" * 100
 
-    rows, _ = evaluate_score_files(tmp_path)
+    text = printed(results_table([Result(name, "id_00", 1, 0, 0)]), 60)
 
-    assert (rows[0].n_unlabelled, rows[0].auc, rows[0].note) == (1, None, "no labels")
+    assert text.count("x") == 100
+
+
+def test_a_note_of_many_machines_is_one_line():
+    rows = [Result("fan", f"id_{i:02d}", 9, 0, 0, note="no labels") for i in range(9)]
+
+    notes = printed(results_table(rows)).splitlines()[10:]
+
+    assert notes == ["fan id_00, fan id_01, fan id_02, fan id_03 and 5 more: no labels"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_name_commands_the_terminal_or_breaks_a_row(name):
+    rows = [Result(name, name, 9, 5, 5, 0.8, 0.7, 0.9, 0.6, 0.5, 0.7, note=name)]
+    entries = [{"encoder": name, "detector": d, "auc_mean": 0.5, "error": name} for d in "ab"]
+
+    texts = [
+        printed(results_table(rows, title=name), 200),
+        printed(leaderboard_table(entries, title=name), 200),
+        printed(leaderboard_table([{name: name, "auc_mean": 0.5}]), 200),
+    ]
+
+    for text in texts:
+        assert all(character.isprintable() or character == "\n" for character in text)
+        assert in_one_line(name) in text
+    assert len([line for line in texts[0].splitlines() if "0.800" in line]) == 1
+
+
+def in_one_line(name):
+    return visible(name).replace("\n", "\\n").replace("\t", "\\t")
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("decided", "text"),
     [
-        ("a.wav\n", "line 1: expected 'file name,score', got 'a.wav'"),
-        ("a.wav,1\nb.wav,high\n", "line 2: expected 'file name,score', got 'b.wav,high'"),
-        ("a.wav,1\na.wav,2\n", "lists 'a.wav' twice"),
+        (None, ""),
+        (Decided(0.05, 12, 3, false_alarms=0.0625, recall=0.714), "5 % -> 6.2 %, recall 71 %"),
+        (Decided(0.05, 12, 3, false_alarms=0.0), "5 % -> 0 %"),
+        (Decided(0.091, 12, 3, recall=1.0), "9.1 %, recall 100 %"),
+        (Decided(0.05, 12, 3), "5 %, 12 anomalous"),
+        (Decided(None, 12, 3, false_alarms=0.5, recall=0.005), "50 %, recall 0.5 %"),
     ],
 )
-def test_a_broken_score_file_is_named_with_its_line(content, message, tmp_path):
-    (tmp_path / "anomaly_score_fan_id_01.csv").write_text(content)
-
-    with pytest.raises(ValueError, match=message):
-        evaluate_score_files(tmp_path)
+def test_alarms_are_said_shortly(decided, text):
+    assert alarms(decided) == text
 
 
-def test_a_folder_without_score_files_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="has no anomaly_score_<machine_type>_<machine_id>"):
-        evaluate_score_files(tmp_path)
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_alarms_stay_longer_than_counts_and_intervals(width):
+    decided = Decided(0.05, 12, 3, false_alarms=0.07, recall=0.71)
+    row = Result("fan", "id_00", 990, 50, 50, 0.9, 0.87, 0.93, 0.7, 0.61, 0.78, decided=decided)
+
+    text = printed(results_table([row]), width)
+
+    assert "5 % -> 7 %, recall 71 %" in text
+    assert "alarms: promised -> measured false-alarm rate" in text
+    assert ("990" in text.split()) == (width >= 80)
+    assert ("0.87-0.93" in text) == (width >= 120)
+
+
+def test_shares_are_written_with_two_digits():
+    shares = (0.05, 0.0625, 0.714, 1, 0, 0.0095, 0.0999)
+
+    assert [percent(share) for share in shares] == [
+        "5 %", "6.2 %", "71 %", "100 %", "0 %", "0.95 %", "10 %",
+    ]  # fmt: skip

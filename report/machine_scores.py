@@ -1,0 +1,125 @@
+"""The test clips of each machine by their scores: what histograms, ROC curves and rankings show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detect.fitting import ClipTable, Scores
+from detect.results import Result
+
+Array = NDArray[np.float64]
+KINDS = ("normal", "anomalous", "unknown")
+DRAWN_AT_MOST = 24
+"""As many machines as a figure or a page draws."""
+N_BINS = 24
+WIDE_RANGE = 8.0
+"""Highest over lowest score, beyond which the axis is logarithmic."""
+
+
+@dataclass(frozen=True)
+class MachineScores:
+    """One machine's test clips, the most anomalous first."""
+
+    machine_type: str
+    machine_id: str
+    keys: tuple[str, ...]
+    labels: tuple[str, ...]
+    scores: Array
+    result: Result | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.machine_type} {self.machine_id}".strip()
+
+    def of(self, label: str) -> Array:
+        """Return the scores of the clips with a label, (n,)."""
+        values: Array = self.scores[np.array(self.labels) == label]
+        return values
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the scores span so much that only a logarithmic axis shows them all."""
+        low, high = self.scores.min(), self.scores.max()
+        return bool(low > 0 and high / low > WIDE_RANGE)
+
+    def edges(self, n_bins: int = N_BINS) -> Array:
+        """Return the edges of the histogram's bins, (n_bins + 1,), shared by all labels."""
+        low, high = float(self.scores.min()), float(self.scores.max())
+        if self.is_wide:
+            return np.geomspace(low, high, n_bins + 1)
+        if low == high:
+            low, high = low - 0.5, high + 0.5
+        return np.linspace(low, high, n_bins + 1)
+
+    def ticks(self) -> Array:
+        """Choose round scores to mark on the axis."""
+        from matplotlib.ticker import LogLocator, MaxNLocator
+
+        edges = self.edges()
+        low, high = float(edges[0]), float(edges[-1])
+        if self.is_wide:
+            subs = (
+                (1.0, 2.0, 5.0) if high < 50 * low else (1.0, 3.0) if high < 1e3 * low else (1.0,)
+            )
+            values = np.asarray(LogLocator(subs=subs, numticks=8).tick_values(low, high))
+        else:
+            values = np.asarray(MaxNLocator(4).tick_values(low, high))
+        ticks: Array = values[(values >= low) & (values <= high)]
+        return ticks
+
+    def roc(self) -> tuple[Array, Array] | None:
+        """Return the rates of false alarms and of anomalies found over all thresholds, (n,) each.
+
+        None unless both classes exist.
+        """
+        from sklearn.metrics import roc_curve
+
+        normal, anomalous = self.of("normal"), self.of("anomalous")
+        if not len(normal) or not len(anomalous):
+            return None
+        truth = np.repeat([False, True], [len(normal), len(anomalous)])
+        fpr, tpr, _ = roc_curve(truth, np.concatenate([normal, anomalous]))
+        return fpr, tpr
+
+
+def machine_scores(
+    table: ClipTable, scores: Sequence[Scores], results: Sequence[Result]
+) -> list[MachineScores]:
+    """Gather the test clips of each machine that have a score, most anomalous first."""
+    label_of = dict(zip(table.key, table.label, strict=True))
+    result_of = {(r.machine_type, r.machine_id): r for r in results if not r.is_summary}
+    clips: dict[tuple[str, str], list[tuple[float, str]]] = {}
+    for fitted in scores:
+        for key, machine_id, score in fitted.by_clip():
+            if np.isfinite(score):
+                machine = fitted.unit.machine_type, machine_id
+                clips.setdefault(machine, []).append((-score, key))
+    gathered = []
+    for machine in sorted(clips):
+        ranked = sorted(clips[machine])
+        gathered.append(
+            MachineScores(
+                *machine,
+                keys=tuple(key for _, key in ranked),
+                labels=tuple(label_of[key] for _, key in ranked),
+                scores=np.array([-negative for negative, _ in ranked]),
+                result=result_of.get(machine),
+            )
+        )
+    return gathered
+
+
+def worst_first(machines: Sequence[MachineScores]) -> list[MachineScores]:
+    """Choose the machines worth a figure: all, or of very many those with the lowest AUC."""
+    if len(machines) <= DRAWN_AT_MOST:
+        return list(machines)
+
+    def auc(machine: MachineScores) -> float:
+        result = machine.result
+        return 2.0 if result is None or result.auc is None else result.auc
+
+    return sorted(machines, key=auc)[:DRAWN_AT_MOST]

@@ -1,0 +1,31 @@
+"""What journeys share: the command line in a folder of its own, and the real recordings."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import Pipeline, Ran
+
+import run_pipeline
+
+
+@pytest.fixture
+def pipeline(tmp_path, monkeypatch, capsys) -> Pipeline:
+    """Run the command in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["run_pipeline.py", *map(str, arguments)])
+        code = run_pipeline.main()
+        shown = capsys.readouterr()
+        folders = [p for p in Path("runs").glob("*") if p.is_dir()] if Path("runs").is_dir() else []
+        newest = max(folders, key=lambda p: p.stat().st_mtime_ns, default=Path("no run folder"))
+        assert "Traceback" not in shown.out + shown.err
+        return Ran(code, shown.out, shown.err, newest.resolve())
+
+    return run
+
+
+@pytest.fixture
+def fan(shared_data) -> Path:
+    return shared_data / "mimii_fan"

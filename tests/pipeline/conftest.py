@@ -1,0 +1,36 @@
+"""What tests of jobs share: small recordings, a model of two machines, and no figures."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from machine_halls import hall, learned
+from small_recordings import write_recordings
+
+
+@pytest.fixture(scope="session")
+def shared_hall(tmp_path_factory) -> tuple[Path, Path]:
+    """Return the recordings and the model; nobody may change them."""
+    root = tmp_path_factory.mktemp("hall")
+    recordings = hall(root / "recordings")
+    return recordings, learned(root, recordings)
+
+
+@pytest.fixture
+def press_hall(shared_hall, tmp_path) -> Path:
+    """Return a copy of the model, moved to another folder."""
+    return Path(shutil.copytree(shared_hall[1], tmp_path / "press_hall"))
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory) -> Path:
+    return write_recordings(tmp_path_factory.mktemp("recorded") / "dev_data")
+
+
+@pytest.fixture
+def data(recorded, tmp_path, monkeypatch) -> Path:
+    """Have the recordings in ./dev_data of an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("draw_scores", "draw_roc"):
+        monkeypatch.setattr(f"report.figures.{name}", lambda *_: False)
+    return shutil.copytree(recorded, tmp_path / "dev_data")
