@@ -4,13 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
-
-from pipeline.interrupts import ignore_interrupts, stopping_after_a_batch
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = """
@@ -47,35 +44,48 @@ def test_the_first_ctrl_c_is_answered_and_the_second_ends_a_slow_network(recorde
     assert "Traceback" not in err
 
 
-def test_the_handler_of_before_is_put_back():
-    before = signal.getsignal(signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt), stopping_after_a_batch():
+HANDLERS = """
+import signal, threading
+from pipeline.interrupts import ignore_interrupts, stopping_after_a_batch
+before = signal.getsignal(signal.SIGINT)
+"""
+PUT_BACK = """
+try:
+    with stopping_after_a_batch():
         signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print(signal.getsignal(signal.SIGINT) is before)
+"""
+IN_A_THREAD = """
+def in_a_thread():
+    with stopping_after_a_batch():
+        print(signal.getsignal(signal.SIGINT) is before)
+thread = threading.Thread(target=in_a_thread)
+thread.start()
+thread.join()
+"""
+BESIDE_ANOTHER = """
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with stopping_after_a_batch():
+    print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)
+"""
+IN_A_WORKER = """
+ignore_interrupts()
+signal.raise_signal(signal.SIGINT)
+print(True)
+"""
 
-    assert signal.getsignal(signal.SIGINT) is before
 
+@pytest.mark.parametrize("case", [PUT_BACK, IN_A_THREAD, BESIDE_ANOTHER, IN_A_WORKER])
+def test_handlers_of_others_are_left_alone(case):
+    ran = subprocess.run(
+        [sys.executable, "-c", HANDLERS + case],
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
-def test_other_threads_and_other_handlers_are_left_alone():
-    def in_a_thread() -> None:
-        with stopping_after_a_batch():
-            pass
-
-    thread = threading.Thread(target=in_a_thread)
-    thread.start()
-    thread.join()
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with stopping_after_a_batch():
-            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_workers_leave_ctrl_c_to_the_main_process():
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        ignore_interrupts()
-        signal.raise_signal(signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == "True"
