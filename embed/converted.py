@@ -20,7 +20,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, fields
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, Protocol
@@ -33,6 +32,7 @@ from fetch.places import weights_folder
 from fetch.reading import refusal
 from ground.files import remove_stale, sha256_of, whole_file
 from ground.text import one_line
+from ground.versions import installed_version
 
 log = logging.getLogger(__name__)
 
@@ -355,7 +355,7 @@ def _hash_of_copies(network: nn.Module, settings: Settings, ints: tuple[int, ...
         "code": sorted(sha256_of(Path(file)) for file in {*files, __file__} if file),
         "versions": [
             torch.__version__,
-            *map(_version, (*PACKAGES[settings.backend], "transformers")),
+            *map(installed_version, (*PACKAGES[settings.backend], "transformers")),
         ],
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
@@ -363,13 +363,6 @@ def _hash_of_copies(network: nn.Module, settings: Settings, ints: tuple[int, ...
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 def _read(path: Path) -> bytes | None:

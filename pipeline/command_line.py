@@ -14,6 +14,7 @@ import typer
 from detect import DETECTORS
 from embed import ENCODERS, POOLINGS
 from ground.text import one_line
+from ground.versions import installed_version
 from pipeline.exits import (
     CLIPS_LEFT_OUT,
     DONE,
@@ -21,7 +22,6 @@ from pipeline.exits import (
     INTERRUPTED,
     USAGE,
     UsageError,
-    version_here,
 )
 from pipeline.interrupts import end_at_the_next
 from pipeline.screen import messages, say
@@ -137,7 +137,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(version_here())  # noqa: T201
+        print(installed_version())  # noqa: T201
         raise typer.Exit()
 
 

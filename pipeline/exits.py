@@ -1,17 +1,6 @@
-"""Exit codes, the error of a command line, the version."""
+"""Exit codes, and the error of a command line."""
 
 from __future__ import annotations
-
-from importlib.metadata import PackageNotFoundError, version
-
-
-def version_here() -> str:
-    """Return the version of the installed package."""
-    try:
-        return version("anomalous-sound-pipeline")
-    except PackageNotFoundError:
-        return "unknown"
-
 
 DONE, FAILED, USAGE, CLIPS_LEFT_OUT, ANOMALOUS, INTERRUPTED = 0, 1, 2, 3, 4, 130
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ground.files import sha256_of, write_whole
-from pipeline.exits import version_here
+from ground.versions import installed_version
 from pipeline.model import read_model
 from pipeline.outcome import Outcome
 from pipeline.parts import encoder_of, pooling_of
@@ -49,7 +49,7 @@ def grid_folder(
         _fingerprints(settings, members),
         _hashes(weights),
         imported,
-        version_here(),
+        installed_version(),
     ]
     identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     for config in sorted(settings.out.glob("*-grid*/config.toml"), reverse=True):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ground.file_names import file_name
 from ground.files import remove_stale, sha256_of, sync, whole_file, write_whole
-from pipeline.exits import version_here
+from ground.versions import installed_version
 from pipeline.explaining import MachineProfile
 from pipeline.fusing import Fused
 from pipeline.judging import MemberFits
@@ -83,7 +83,7 @@ def save_model(
             "format": FORMAT,
             "version": version,
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "package": version_here(),
+            "package": installed_version(),
             "libraries": _libraries(),
             "rule": combination.rule,
             "fit_per": combination.fit_per,
@@ -273,6 +273,4 @@ def _recalibrate(file: Path, model: Model, own: Mapping[str, NewCalibration]) ->
 
 
 def _libraries() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in LIBRARIES}
+    return {name: installed_version(name) for name in LIBRARIES}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ground.options import check_options
 from ground.text import one_line
-from pipeline.exits import version_here
+from ground.versions import installed_version
 from pipeline.fusing import Fused
 from pipeline.judging import MemberFits
 from pipeline.outcome import Outcome
@@ -100,7 +100,7 @@ def _draw(
         decided=outcome.decided,
         settings=folder.flags,
         facts={
-            "version": version_here(),
+            "version": installed_version(),
             "date": time.strftime("%Y-%m-%d %H:%M"),
             "vectors": ", ".join(str(path) for path in dict.fromkeys(f.source.path for f in fits)),
         },

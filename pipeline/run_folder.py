@@ -15,7 +15,7 @@ from typing import Any
 from ground.files import naming, write_whole
 from ground.registry import split_name
 from ground.text import visible
-from pipeline.exits import version_here
+from ground.versions import installed_version
 from pipeline.journal import Journal
 from pipeline.parts import shares_of
 from pipeline.settings import EmbedSettings, Settings, as_config
@@ -98,7 +98,7 @@ class RunFolder(Journal):
         else:
             self.path = _new_folder(self.path)
         provenance = {
-            "version": version_here(),
+            "version": installed_version(),
             "command": visible(shlex.join(sys.argv)),
             "python": sys.version.split()[0],
             "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -86,7 +86,7 @@ def test_an_old_folder_with_any_config_is_passed_by(grid, content):
 
 
 def changed_version(data, monkeypatch):
-    monkeypatch.setattr("pipeline.grid.version_here", lambda: "another")
+    monkeypatch.setattr("pipeline.grid.installed_version", lambda: "another")
 
 
 def changed_pooling(data, monkeypatch):
