@@ -309,7 +309,7 @@ def test_another_version_of_a_package_is_another_copy(
 
     for n_copies, number in enumerate(("1", "2"), 1):
         monkeypatch.setattr(
-            "embed.converted._version", lambda p, n=number: n if p == package else ""
+            "embed.converted.installed_version", lambda p, n=number: n if p == package else ""
         )
         Converted(network, encoder)(torch.ones(2, 5))
         assert len(list(tmp_path.rglob("*.converted"))) == n_copies
