@@ -6,10 +6,9 @@ score file per domain.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -19,14 +18,10 @@ from report.score_files import (
     DECISIONS,
     SCORES,
     NamedMachine,
+    label_and_domain,
     machine_of,
     read_decision_file,
     read_score_file,
-)
-
-LABELS = {"normal": "normal", "anomaly": "anomalous"}
-CLIP = re.compile(
-    r"(?:section_\d+_(?P<domain>source|target)_test_)?(?:(?P<label>normal|anomaly)_)?.+"
 )
 
 
@@ -53,7 +48,7 @@ def evaluate_score_files(folder: Path) -> tuple[list[Result], int]:
         lines = read_score_file(path)
         keys = tuple(f"{path.stem}/{name}" for name, _ in lines)
         for key, (name, _) in zip(keys, lines, strict=True):
-            label, domain = _label_and_domain(name)
+            label, domain = label_and_domain(name)
             domain = domain or machine.domain
             rows.append((key, machine.machine_type, machine.machine_id, "test", label, domain))
         ids = (machine.machine_id,) * len(keys)
@@ -75,7 +70,7 @@ def _with_decisions(rows: Sequence[Result], folder: Path) -> list[Result]:
     clips: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for path, machine in _files(folder, DECISIONS).items():
         for name, is_anomalous in read_decision_file(path):
-            clip = _label_and_domain(name)[0], "anomalous" if is_anomalous else "normal"
+            clip = label_and_domain(name)[0], "anomalous" if is_anomalous else "normal"
             clips.setdefault((machine.machine_type, machine.machine_id), []).append(clip)
             clips.setdefault((machine.machine_type, "pooled"), []).append(clip)
     return [
@@ -104,13 +99,6 @@ def _files(folder: Path, prefix: str) -> dict[Path, NamedMachine]:
                     f"Cannot tell which machine {path.name!r} is about: {error}"
                 ) from None
     return found
-
-
-def _label_and_domain(name: str) -> tuple[str, str]:
-    """Read what a clip's file name says, as far as it says it."""
-    clip = CLIP.fullmatch(PurePosixPath(name).name)
-    label, domain = (clip["label"], clip["domain"]) if clip else (None, None)
-    return LABELS.get(label or "", "unknown"), domain or ""
 
 
 def _year(table: ClipTable, has_files_per_domain: bool) -> int:
