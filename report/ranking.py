@@ -59,6 +59,7 @@ def read_ranking(path: Path) -> list[RankedClip]:
 
 
 def _clip(path: Path, row: dict[str, str]) -> RankedClip:
+    """Read one row; ValueError for a label or a number that is none."""
     key, label = row["key"], row["label"]
     if label not in LABELS:
         raise ValueError(f"{path}: {key!r} has the label {label!r}; it is {', '.join(LABELS)}")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from report.comparison import Comparison, Figure
+
 FIGURES = {
     "auc_mean": "AUC mean",
     "auc_spread": "± seeds",
@@ -30,6 +32,8 @@ GIVES_WAY = {"auc_pooled": 3, "auc_hmean": 2, "pauc_mean": 1}
 """Which figures of a leaderboard are left out first where the screen is narrow."""
 ORDER = "by AUC of its test clips (oracle order)"
 RATES = {"accuracy": "acc", "precision": "prec", "recall": "rec", "f1": "F1"}
+COMPARED = 60
+"""As many machines as a table of a comparison lists; the JSON and the page have all."""
 LISTED = 4
 """As many names as one note lists; of more it says how many."""
 
@@ -122,7 +126,7 @@ def results_table(rows: Sequence[Result], title: str = "", year: int = 2020) -> 
 
 def notes_of(rows: Sequence[Result]) -> list[str]:
     """Say each note of the rows once, with the machines that it is about."""
-    return list(_noted((row.name, row.note) for row in rows))
+    return list(noted((row.name, row.note) for row in rows))
 
 
 def alarms(decided: Decided | None) -> str:
@@ -177,10 +181,38 @@ def leaderboard_table(entries: Sequence[Entry], title: str = "") -> FittedTable:
         for kind in ("error", "note")
         for entry in entries
     )
-    return FittedTable(shown, ", ".join(filter(None, said)), list(_noted(reasons)))
+    return FittedTable(shown, ", ".join(filter(None, said)), list(noted(reasons)))
 
 
-def _noted(notes: Iterable[tuple[str, str]]) -> Iterator[str]:
+def comparison_table(rows: Sequence[Comparison], title: str = "") -> FittedTable:
+    """Lay out one method against the first one: differences with intervals and p-values."""
+    rows = [row for row in rows if row.level != "machine"] + [
+        row for row in rows if row.level == "machine"
+    ][:COMPARED]
+    columns = [
+        Column(
+            "machine", [_text(r.machine, "bold" * (r.level != "machine")) for r in rows], 0, True
+        ),
+        Column("normal", [_text(str(row.n_normal)) for row in rows], 3),
+        Column("anom.", [_text(str(row.n_anomalous)) for row in rows], 3),
+    ]
+    for heading, figures in (
+        ("AUC", [row.auc for row in rows]),
+        ("pAUC", [row.pauc for row in rows]),
+    ):
+        if not any(figures):
+            continue
+        second = 1 if heading == "pAUC" else 0
+        columns += [
+            Column(heading, [_text(_from_to(figure)) for figure in figures], 2),
+            Column(f"Δ{heading}", [_difference(figure) for figure in figures], second),
+            Column("95 %", [_difference_interval(figure) for figure in figures], second),
+            Column("p", [_p_value(figure) for figure in figures], second),
+        ]
+    return FittedTable(columns, title, list(noted((row.machine, row.note) for row in rows)))
+
+
+def noted(notes: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Say each note once, with the names that it is about."""
     names_of: dict[str, list[str]] = {}
     for name, note in notes:
@@ -205,6 +237,37 @@ def _figure(value: float | None, is_auc: bool = True) -> Text:
         return Text("-", "dim")
     style = "" if not is_auc else "green" if value >= 0.9 else "red" if value < 0.5 else ""
     return Text(f"{value:.3f}", style)
+
+
+def _from_to(figure: Figure | None) -> str:
+    return "-" if figure is None else f"{figure.first:.3f} -> {figure.own:.3f}"
+
+
+def _difference(figure: Figure | None) -> Text:
+    from rich.text import Text
+
+    if figure is None:
+        return Text("-", "dim")
+    style = "" if not figure.is_sure else "green" if figure.difference > 0 else "red"
+    return Text(f"{round(figure.difference, 3) + 0.0:+.3f}", style)
+
+
+def _difference_interval(figure: Figure | None) -> Text:
+    from rich.text import Text
+
+    if figure is None:
+        return Text("")
+    low, high = round(figure.low, 2) + 0.0, round(figure.high, 2) + 0.0
+    return Text(f"{low:+.2f} to {high:+.2f}", "dim")
+
+
+def _p_value(figure: Figure | None) -> Text:
+    return _text("" if figure is None else p_value_text(figure.adjusted))
+
+
+def p_value_text(p_value: float) -> str:
+    """Write a p-value with two digits: `0.031`, `<0.001`."""
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _interval(low: float | None, high: float | None) -> Text:
