@@ -32,7 +32,7 @@ Level = Literal["machine", "type", "all"]
 SURE = 0.05
 """Adjusted p-value up to which a difference is called one."""
 FEW = 20
-"""Clips of a class below which DeLong's interval holds in 88 to 100 % of the cases."""
+"""Clips of a class below which DeLong's interval holds in 87 to 100 % of the cases."""
 LISTED = 4
 """As many machines as one sentence names."""
 ALL = "all machines"

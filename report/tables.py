@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from detect.results import Decided, Result, official_score
 from ground.text import visible
-from report.leaderboard import Entry, columns_of, is_name, ranked
+from report.leaderboard import Entry, columns_of, following, names_apart, ranked
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -28,7 +28,7 @@ FIGURES = {
     "auc_pooled": "pooled",
     "pauc_mean": "pAUC mean",
 }
-GIVES_WAY = {"auc_pooled": 3, "auc_hmean": 2, "pauc_mean": 1}
+GIVES_WAY = {"auc_pooled": 4, "auc_hmean": 3, "pauc_mean": 1}
 """Which figures of a leaderboard are left out first where the screen is narrow."""
 ORDER = "by AUC of its test clips (oracle order)"
 RATES = {"accuracy": "acc", "precision": "prec", "recall": "rec", "f1": "F1"}
@@ -155,31 +155,34 @@ def leaderboard_table(entries: Sequence[Entry], title: str = "") -> FittedTable:
     """
     entries = ranked(entries)
     columns = columns_of(entries)
-    names = [name for name in columns if any(is_name(name, e.get(name)) for e in entries)]
-    shared = {
-        name: values.pop()
-        for name in names
-        if len(entries) > 1 and len(values := {str(e.get(name, "")) for e in entries}) == 1
-    }
+    shared, told_apart = names_apart(entries)
     said = [title, ORDER, *(f"{name} {value}" for name, value in shared.items())]
-    told_apart = [name for name in names if name not in shared]
+    redundant = following(entries, told_apart)
     shown = [
-        Column(name, [_text(str(entry.get(name, ""))) for entry in entries], 0, True)
+        Column(
+            name,
+            [_text(str(e.get(name, ""))) for e in entries],
+            5 if name in redundant else 0,
+            True,
+        )
         for name in told_apart
     ]
     for figure, heading in FIGURES.items():
         if figure in columns or figure != "auc_spread":
             cells = [_figure(entry.get(figure), figure != "auc_spread") for entry in entries]
             shown.append(Column(heading, cells, GIVES_WAY.get(figure, 0)))
+        if figure == "auc_mean" and "auc_low" in columns:
+            cells = [_interval(entry.get("auc_low"), entry.get("auc_high")) for entry in entries]
+            shown.append(Column("95 %", cells, 2))
     for column in columns:
         rate, at, threshold = column.partition("_at_")
         if at and rate in RATES:
             cells = [_figure(entry.get(column), False) for entry in entries]
-            shown.append(Column(f"{RATES[rate]} {threshold}", cells, 4))
+            shown.append(Column(f"{RATES[rate]} {threshold}", cells, 5))
     reasons = (
-        (" ".join(str(entry[name]) for name in told_apart if entry.get(name)), entry.get(kind, ""))
+        (" ".join(str(e[n]) for n in told_apart if n != "seeds" and e.get(n)), e.get(kind, ""))
         for kind in ("error", "note")
-        for entry in entries
+        for e in entries
     )
     return FittedTable(shown, ", ".join(filter(None, said)), list(noted(reasons)))
 
