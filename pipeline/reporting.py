@@ -39,7 +39,9 @@ def rebuild_report(folder: Path, data: Path | None = None) -> list[Path]:
             {**entry, "folder": run.folder.name}
             for entry, run in zip(_entries(found.runs), found.runs, strict=True)
         ]
-        entries += [{"run": name, "error": reason} for name, reason in found.unfinished]
+        entries += _without_figures(folder / "leaderboard.csv") or [
+            {"run": name, "error": reason} for name, reason in found.unfinished
+        ]
         name = _data_name(found.runs[0])
         pages.append(write_leaderboard(folder, entries, f"{name}: leaderboard"))
     return pages
@@ -110,6 +112,19 @@ def _entries(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
         entry |= run.remarks.decisions
         entries.append({**entry, "error": run.remarks.failed} if run.remarks.failed else entry)
     return entries
+
+
+def _without_figures(leaderboard: Path) -> list[dict[str, str]]:
+    """List the combinations that were refused or failed, which have no results of their own."""
+    from report.csv_files import read_csv
+
+    if not leaderboard.is_file():
+        return []
+    return [
+        {name: text for name, text in row.items() if text}
+        for row in read_csv(leaderboard)
+        if row.get("error") and not row.get("auc_mean")
+    ]
 
 
 def _with_history(scores: Scores, events: Sequence[Mapping[str, Any]]) -> Scores:

@@ -45,6 +45,19 @@ def test_a_grid_has_all_its_pages_again_and_the_leaderboard(finished):
         assert part.parent.name.replace("=", "%3D") in board
 
 
+def test_refused_combinations_keep_their_reason_on_the_page(finished):
+    board = finished.grid / "leaderboard.csv"
+    heading, *_ = rows = board.read_text().splitlines()
+    columns = {"encoder": "mfcc", "detector": "gmm", "error": "needs log-mel"}
+    refused = ",".join(columns.get(name, "") for name in [*heading.split(","), "error"])
+    lines = [f"{heading},error", *(f"{row}," for row in rows[1:]), refused]
+    board.write_text("\n".join(lines) + "\n")
+
+    rebuild_report(finished.grid)
+
+    assert "needs log-mel" in (finished.grid / "leaderboard.html").read_text()
+
+
 def test_logs_of_a_killed_run_are_read_as_far_as_they_are_whole(finished):
     log = finished.single / "log.jsonl"
     epoch = {"event": "epoch", "unit": "valve id_00", "member": "wave/clip/knn", "number": 1}
