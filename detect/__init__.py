@@ -148,6 +148,13 @@ def facts_of(name: str) -> DetectorFacts:
     return facts_of_class(find_row(name, DETECTORS, "detector").resolve())
 
 
+def takes_seed(name: str) -> bool:
+    """Whether a detector draws at random when it is fitted, so that seeds change its scores."""
+    from ground.options import parameters_of
+
+    return "random_state" in parameters_of(find_row(name, DETECTORS, "detector").resolve())
+
+
 def detector_options(name: str) -> tuple[str, ...]:
     """Name the options that `make_detector(name, ...)` accepts."""
     from detect.detector import SET_BY_THE_RUN

@@ -28,13 +28,13 @@ BISECTIONS = 50
 
 def auc(is_anomalous: ArrayLike, scores: ArrayLike) -> float:
     """Area under the ROC curve: how often an anomalous clip outranks a normal one."""
-    return _area(*_roc(is_anomalous, scores), max_fpr=1.0)
+    return float(area(*_roc(is_anomalous, scores), max_fpr=1.0))
 
 
 def pauc(is_anomalous: ArrayLike, scores: ArrayLike, max_fpr: float = MAX_FPR) -> float:
     """Standardised area under the ROC curve up to `max_fpr` false positives."""
-    area = _area(*_roc(is_anomalous, scores), max_fpr=max_fpr)
-    return float(_standardised(area / max_fpr, max_fpr))
+    below = area(*_roc(is_anomalous, scores), max_fpr=max_fpr)
+    return float(standardised(below / max_fpr, max_fpr))
 
 
 def f1_ev(is_anomalous: ArrayLike, scores: ArrayLike) -> float:
@@ -116,8 +116,8 @@ def pauc_interval(
     low, high = auc_interval(np.clip(against_highest, 0, 1), highest, np.maximum(n, 1), coverage)
     few = np.minimum(m, n) < FEWEST_FOR_PAUC
     return (
-        np.where(few, np.nan, _standardised(low, MAX_FPR)),
-        np.where(few, np.nan, _standardised(high, MAX_FPR)),
+        np.where(few, np.nan, standardised(low, MAX_FPR)),
+        np.where(few, np.nan, standardised(high, MAX_FPR)),
     )
 
 
@@ -221,15 +221,15 @@ def _roc(is_anomalous: ArrayLike, scores: ArrayLike) -> tuple[Array, Array]:
     return (np.append(0.0, false / false[-1]), np.append(0.0, found / found[-1]))
 
 
-def _area(fpr: Array, tpr: Array, max_fpr: float) -> float:
-    """Trapezoids under the curve up to `max_fpr`, whose edge is interpolated."""
-    width = np.clip(fpr[1:], None, max_fpr) - np.clip(fpr[:-1], None, max_fpr)
+def area(fpr: Array, tpr: Array, max_fpr: float) -> Array:
+    """Trapezoids under curves (..., n_points) up to `max_fpr`, whose edge is interpolated."""
+    width = np.diff(np.clip(fpr, None, max_fpr))
     full = np.diff(fpr)
     share = np.divide(width, full, out=np.zeros_like(width), where=full > 0)
-    return float(np.sum(width * (tpr[:-1] + 0.5 * share * np.diff(tpr))))
+    return np.sum(width * (tpr[..., :-1] + 0.5 * share * np.diff(tpr)), axis=-1)  # type: ignore[no-any-return]
 
 
-def _standardised(mean_tpr: ArrayLike, max_fpr: float) -> Array:
+def standardised(mean_tpr: ArrayLike, max_fpr: float) -> Array:
     """Bring the mean true positive rate up to `max_fpr` to the scale where chance is 0.5."""
     chance = 0.5 * max_fpr
     return np.asarray(0.5 * (1 + (np.asarray(mean_tpr) - chance) / (1 - chance)))

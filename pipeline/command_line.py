@@ -26,6 +26,7 @@ from pipeline.exits import (
 from pipeline.interrupts import end_at_the_next
 from pipeline.screen import messages, say
 from pipeline.settings import (
+    IN,
     OUT,
     AnySettings,
     CheckSettings,
@@ -222,19 +223,64 @@ def check_command(
     raise typer.Exit(check_and_print(recordings, settings))
 
 
+@app.command("compare")
+def compare_command(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders and grids; the first counts.")],
+    against: Annotated[
+        str, option("--against", IN, "Name of the run that the others are compared with.")
+    ] = "",
+    labels: Annotated[
+        Path | None, option("--labels", IN, "A CSV manifest whose labels are used.")
+    ] = None,
+    page: Annotated[
+        Path | None, option("--page", OUT, "Write a page with the differences as a picture.")
+    ] = None,
+    json: Annotated[bool, option("--json", OUT, "Print the comparison as JSON.")] = False,
+) -> None:
+    """Tell whether runs differ on the clips they share: AUC and pAUC, intervals, p-values."""
+    from pipeline.comparing import compare_runs
+    from pipeline.printing import print_comparison
+
+    result = compare_runs(runs, against=against, labels=labels)
+    print_comparison(result, as_json=json)
+    if page is not None:
+        from report.comparison_page import write_comparison
+
+        write_comparison(page, result.compared)
+        messages.print(f"written to {page}")
+
+
 @app.command("evaluate")
 def evaluate_command(
-    folder: Annotated[Path, typer.Argument(help="A folder of anomaly_score_*.csv files.")],
+    folder: Annotated[
+        Path, typer.Argument(help="A run folder, a grid, or a folder of anomaly_score_*.csv.")
+    ],
+    labels: Annotated[
+        Path | None, option("--labels", IN, "A CSV manifest with the labels of the clips.")
+    ] = None,
     json: Annotated[bool, option("--json", OUT, "Print results as JSON.")] = False,
 ) -> None:
-    """Compute AUC and pAUC of the official DCASE score files of any system."""
-    from pipeline.printing import print_tables
-    from report.evaluation import evaluate_score_files
+    """Compute AUC and pAUC of a run, a grid, or the DCASE score files of any system."""
+    from pipeline.evaluating import evaluate
+    from pipeline.printing import print_evaluation
 
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
-    rows, year = evaluate_score_files(folder)
-    print_tables(rows, str(folder), year=year, as_json=json)
+    print_evaluation(evaluate(folder, labels), str(folder), as_json=json)
+
+
+@app.command("report")
+def report_command(
+    run: Annotated[Path, typer.Argument(help="A run folder, or a grid.")],
+    data: Annotated[
+        Path | None, option("--data", IN, "Where the recordings are now, if they were moved.")
+    ] = None,
+) -> None:
+    """Write the pages and figures of a finished run again, from its folder alone."""
+    from pipeline.reporting import rebuild_report
+
+    for page in rebuild_report(run, data):
+        messages.print(f"written to {page}")
 
 
 def main() -> int:

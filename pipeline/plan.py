@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from detect import DETECTORS, check_detector, facts_of
+from detect import DETECTORS, check_detector, facts_of, takes_seed
 from embed import ENCODERS, POOLINGS, check_encoder, check_pooling
 from ground.file_names import file_name
 from ground.text import one_line
@@ -194,18 +194,30 @@ def _of_system(
     )
     parts = (settings.encoder, settings.pooling, settings.detector)
     fused = settings.fuse or ("" if any(parts) else ",".join(preset.fuse))
-    seeds = [None] if settings.seeds == 1 else range(settings.seed, settings.seed + settings.seeds)
     if fused:
         members = _fused(settings, fused, imported)
-        for seed in seeds:
+        for seed in _seeds(settings, members):
             yield _combination(settings, name or "fusion", members, seed)
         return
     encoders, poolings, detectors = _grid(settings, preset, imported)
     for encoder, detector in itertools.product(encoders, detectors):
         for pooling in poolings or [_natural_pooling(encoder, detector, imported)]:
-            for swept, seed in itertools.product(_swept(settings, detector), seeds):
-                member = _member(settings, encoder, pooling, detector, swept)
-                yield _combination(settings, "", (member,), seed, swept)
+            for swept in _swept(settings, detector):
+                members = (_member(settings, encoder, pooling, detector, swept),)
+                for seed in _seeds(settings, members):
+                    yield _combination(settings, "", members, seed, swept)
+
+
+def _seeds(settings: Settings, members: Sequence[Member]) -> Sequence[int | None]:
+    """List the seeds to run; one run, None, where they would change no score.
+
+    A detector without a seed gives the same scores again. A fusion does not: its z-scores are from
+    scores out of fold, and the folds are drawn.
+    """
+    changes = len(members) > 1 or any(takes_seed(member.detector.name) for member in members)
+    if settings.seeds == 1 or not changes:
+        return [None]
+    return range(settings.seed, settings.seed + settings.seeds)
 
 
 def _grid(
@@ -368,6 +380,8 @@ def unused_flags(settings: Settings, combinations: Sequence[Combination]) -> Ite
         target, _, _ = assignment("--set", text)
         if target not in names:
             yield f"--set {text}: {target} is not in this run"
+    if settings.seeds > 1 and all(combination.seed is None for combination in combinations):
+        yield f"--seeds {settings.seeds}: no detector of this run is random, so it is run once"
     if not settings.embeddings or settings.fuse:
         return
     for setting in fields(Settings):

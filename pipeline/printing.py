@@ -14,9 +14,15 @@ from pipeline.screen import messages, results_screen, say
 
 if TYPE_CHECKING:
     from detect.results import Result
+    from pipeline.comparing import RunsCompared
+    from pipeline.evaluating import Evaluation
     from pipeline.job import Job
     from pipeline.learning import Learned
     from pipeline.settings import LearnSettings, Settings
+
+COMPARED_BY = (
+    "AUC by DeLong, pAUC by a paired bootstrap; p over all machines of {n} comparison{s} (Holm)"
+)
 
 
 def print_job(job: Job, settings: Settings) -> None:
@@ -90,6 +96,52 @@ def print_tables(
         of_type = [row for row in rows if row.machine_type == machine_type]
         table = results_table(of_type, title=f"{machine_type}, {name}", year=year)
         results_screen().print(table)
+
+
+def print_evaluation(evaluation: Evaluation, folder: str, *, as_json: bool) -> None:
+    """Print one table per machine type, or the leaderboard of a grid."""
+    from report.leaderboard import over_seeds
+    from report.tables import leaderboard_table
+
+    if not evaluation.is_grid:
+        (run,) = evaluation.runs
+        print_tables(run.rows, folder, year=run.year, as_json=as_json)
+    elif as_json:
+        print_json(
+            {
+                "runs": [
+                    {**run.columns, "folder": str(run.folder), "results": [*map(asdict, run.rows)]}
+                    for run in evaluation.runs
+                ],
+                "unfinished": [{"name": n, "reason": r} for n, r in evaluation.unfinished],
+            }
+        )
+    else:
+        results_screen().print(leaderboard_table(over_seeds(evaluation.entries), title=folder))
+
+
+def print_comparison(result: RunsCompared, *, as_json: bool) -> None:
+    """Print what the data tell in sentences, then a table per method."""
+    from pipeline.comparing import comparison_facts
+    from report.tables import comparison_table
+
+    if as_json:
+        print_json(comparison_facts(result))
+        return
+    compared = result.compared
+    screen = results_screen()
+    for name in compared.names[1:]:
+        rows = compared.of(name)
+        title = visible(f"{name} against {compared.names[0]}")
+        screen.print(comparison_table(rows, title=title))
+    n = len(compared.names) - 1
+    screen.print(Text(COMPARED_BY.format(n=n, s="s" * (n > 1)), "dim"))
+    for remark in compared.remarks:
+        screen.print(Text(visible(remark)), soft_wrap=True)
+    for sentence in compared.sentences:
+        screen.print(Text(visible(sentence), "bold"), soft_wrap=True)
+    for name, reason in result.unfinished:
+        say("left out", f"{visible(name)}: {visible(reason)}", "yellow")
 
 
 def print_registries(registries: Mapping[str, Mapping[str, Any]], *, as_json: bool) -> None:

@@ -1,15 +1,15 @@
-"""Evaluate the DCASE score files of any system: labels and domains are in the file names they list.
+"""Evaluate the DCASE score files of any system.
 
+Labels and domains are in the file names that they list, or come from elsewhere by those names.
 From 2021 on there are domains, and each year's rule says how they are compared; 2021 alone has a
 score file per domain.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -18,28 +18,33 @@ from detect.results import Decided, Result, rate_decisions, results
 from report.score_files import (
     DECISIONS,
     SCORES,
+    Machine,
     NamedMachine,
+    label_and_domain,
     machine_of,
     read_decision_file,
     read_score_file,
 )
 
-LABELS = {"normal": "normal", "anomaly": "anomalous"}
-CLIP = re.compile(
-    r"(?:section_\d+_(?P<domain>source|target)_test_)?(?:(?P<label>normal|anomaly)_)?.+"
-)
+Say = Callable[[Machine, str], tuple[str, str]]
+"""Says label and domain of a machine's clip by its name."""
 
 
-def evaluate_score_files(folder: Path) -> tuple[list[Result], int]:
+def said_by_name(machine: Machine, name: str) -> tuple[str, str]:
+    """Read label and domain from the clip's name, as DCASE writes them."""
+    return label_and_domain(name)
+
+
+def evaluate_score_files(folder: Path, say: Say = said_by_name) -> tuple[list[Result], int]:
     """Compute AUC and pAUC per machine ID, means and pooled, from `anomaly_score_*.csv`.
 
     `decision_result_*.csv` beside them give recall, precision, F1 and false alarms.
 
     Returns them with the DCASE year whose rules apply: 2021 for a file per domain, 2022 (2023
     where there is no section but 00) for domains in the clips' names, 2020 without domains.
-    Training clips are not known here, so `n_train` is 0. Clips without a label in their name
-    count as unlabelled. Raises ValueError for a folder without such files, or a line that is
-    not `file name,score`.
+    Training clips are not known here, so `n_train` is 0. Clips without a label count as unlabelled;
+    `say` has the labels where names have none. Raises ValueError for a folder without such files,
+    or a line that is not `file name,score`.
     """
     paths = _files(folder, SCORES)
     if not paths:
@@ -53,7 +58,7 @@ def evaluate_score_files(folder: Path) -> tuple[list[Result], int]:
         lines = read_score_file(path)
         keys = tuple(f"{path.stem}/{name}" for name, _ in lines)
         for key, (name, _) in zip(keys, lines, strict=True):
-            label, domain = _label_and_domain(name)
+            label, domain = say((machine.machine_type, machine.machine_id), name)
             domain = domain or machine.domain
             rows.append((key, machine.machine_type, machine.machine_id, "test", label, domain))
         ids = (machine.machine_id,) * len(keys)
@@ -63,21 +68,22 @@ def evaluate_score_files(folder: Path) -> tuple[list[Result], int]:
         raise ValueError(f"{folder}: its score files are all empty")
     table = ClipTable(*zip(*rows, strict=True))
     year = _year(table, any(machine.domain for machine in paths.values()))
-    return _with_decisions(results(table, fitted, year=year), folder), year
+    return _with_decisions(results(table, fitted, year=year), folder, say), year
 
 
-def _with_decisions(rows: Sequence[Result], folder: Path) -> list[Result]:
+def _with_decisions(rows: Sequence[Result], folder: Path, say: Say) -> list[Result]:
     """Add to machines and pooled rows what `decision_result_*.csv` beside the scores decided.
 
-    Clips without a label in their name are counted and not rated. Raises ValueError for a line
+    Clips without a label are counted and not rated. Raises ValueError for a line
     that is not `file name,0` or `file name,1`.
     """
     clips: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for path, machine in _files(folder, DECISIONS).items():
+    for path, named in _files(folder, DECISIONS).items():
+        machine = named.machine_type, named.machine_id
         for name, is_anomalous in read_decision_file(path):
-            clip = _label_and_domain(name)[0], "anomalous" if is_anomalous else "normal"
-            clips.setdefault((machine.machine_type, machine.machine_id), []).append(clip)
-            clips.setdefault((machine.machine_type, "pooled"), []).append(clip)
+            clip = say(machine, name)[0], "anomalous" if is_anomalous else "normal"
+            clips.setdefault(machine, []).append(clip)
+            clips.setdefault((named.machine_type, "pooled"), []).append(clip)
     return [
         replace(row, decided=_decided(clips[machine])) if machine in clips else row
         for row in rows
@@ -104,13 +110,6 @@ def _files(folder: Path, prefix: str) -> dict[Path, NamedMachine]:
                     f"Cannot tell which machine {path.name!r} is about: {error}"
                 ) from None
     return found
-
-
-def _label_and_domain(name: str) -> tuple[str, str]:
-    """Read what a clip's file name says, as far as it says it."""
-    clip = CLIP.fullmatch(PurePosixPath(name).name)
-    label, domain = (clip["label"], clip["domain"]) if clip else (None, None)
-    return LABELS.get(label or "", "unknown"), domain or ""
 
 
 def _year(table: ClipTable, has_files_per_domain: bool) -> int:

@@ -95,16 +95,19 @@ def write_ranking(
     """Write `ranking.csv`: every test clip of each machine, the most anomalous first.
 
     Clips without a score are last. `judged` has p-value and verdict by machine and clip key; they
-    become two more columns, empty for clips that it lacks. `notes` by clip key become a column.
+    become two more columns, empty for clips that it lacks. Domains, where there are any, and
+    `notes` by clip key become a column each. `report.ranking` reads it back.
     """
     label_of = dict(zip(table.key, table.label, strict=True))
+    domain_of = dict(zip(table.key, table.domain, strict=True)) if any(table.domain) else {}
     clips = sorted(
         ((fitted.unit.machine_type, machine_id), isnan(score), -score, key)
         for fitted in scores
         for key, machine_id, score in fitted.by_clip()
     )
     heading = ["machine_type", "machine_id", "rank", "key", "anomaly_score", "label"]
-    lines = [heading + ["p_value", "verdict"] * bool(judged) + ["note"] * bool(notes)]
+    heading += ["p_value", "verdict"] * bool(judged) + ["note"] * bool(notes)
+    lines = [heading + ["domain"] * bool(domain_of)]
     for machine, own in groupby(clips, key=lambda clip: clip[0]):
         judged_clips = (judged or {}).get(machine, {})
         for rank, (_, is_unrated, negative, key) in enumerate(own, start=1):
@@ -114,6 +117,8 @@ def write_ranking(
                 cells += map(cell_of, judged_clips.get(key, (None, None)))
             if notes:
                 cells.append(cell_of(notes.get(key)))
+            if domain_of:
+                cells.append(cell_of(domain_of[key]))
             lines.append(cells)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "ranking.csv"

@@ -40,6 +40,10 @@ DCASE_NAME = re.compile(
     rf"(?P<machine_type>.+?)_(?P<machine_id>{DCASE_ID.pattern})"
     r"(?:_(?P<domain>source|target)(?=_|$))?(?:_.+)?"
 )
+LABELS = {"normal": "normal", "anomaly": "anomalous"}
+CLIP = re.compile(
+    r"(?:section_\d+_(?P<domain>source|target)_test_)?(?:(?P<label>normal|anomaly)_)?.+"
+)
 ENCODED = re.compile(r"(?:\+[0-9A-F]{2})+")
 
 
@@ -98,6 +102,13 @@ def machine_of(name: str) -> NamedMachine:
         if not separator:
             raise ValueError(f"no machine type and ID, such as fan_id_01, in {name!r}")
     return NamedMachine(_decoded(machine_type), _decoded(machine_id), domain or "")
+
+
+def label_and_domain(name: str) -> tuple[str, str]:
+    """Read what the name of a DCASE clip says: `unknown` and "" where it says nothing."""
+    clip = CLIP.fullmatch(PurePosixPath(name).name)
+    label, domain = (clip["label"], clip["domain"]) if clip else (None, None)
+    return LABELS.get(label or "", "unknown"), domain or ""
 
 
 def read_score_file(path: Path) -> list[tuple[str, float]]:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from detect.results import Decided, Result, official_score
 from ground.text import visible
-from report.leaderboard import Entry, columns_of, is_name, ranked
+from report.leaderboard import Entry, columns_of, following, names_apart, ranked
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
     from rich.text import Text
+
+    from report.comparison import Comparison, Figure
 
 FIGURES = {
     "auc_mean": "AUC mean",
@@ -26,10 +28,12 @@ FIGURES = {
     "auc_pooled": "pooled",
     "pauc_mean": "pAUC mean",
 }
-GIVES_WAY = {"auc_pooled": 3, "auc_hmean": 2, "pauc_mean": 1}
+GIVES_WAY = {"auc_pooled": 4, "auc_hmean": 3, "pauc_mean": 1}
 """Which figures of a leaderboard are left out first where the screen is narrow."""
 ORDER = "by AUC of its test clips (oracle order)"
 RATES = {"accuracy": "acc", "precision": "prec", "recall": "rec", "f1": "F1"}
+COMPARED = 60
+"""As many machines as a table of a comparison lists; the JSON and the page have all."""
 LISTED = 4
 """As many names as one note lists; of more it says how many."""
 
@@ -122,7 +126,7 @@ def results_table(rows: Sequence[Result], title: str = "", year: int = 2020) -> 
 
 def notes_of(rows: Sequence[Result]) -> list[str]:
     """Say each note of the rows once, with the machines that it is about."""
-    return list(_noted((row.name, row.note) for row in rows))
+    return list(noted((row.name, row.note) for row in rows))
 
 
 def alarms(decided: Decided | None) -> str:
@@ -151,36 +155,67 @@ def leaderboard_table(entries: Sequence[Entry], title: str = "") -> FittedTable:
     """
     entries = ranked(entries)
     columns = columns_of(entries)
-    names = [name for name in columns if any(is_name(name, e.get(name)) for e in entries)]
-    shared = {
-        name: values.pop()
-        for name in names
-        if len(entries) > 1 and len(values := {str(e.get(name, "")) for e in entries}) == 1
-    }
+    shared, told_apart = names_apart(entries)
     said = [title, ORDER, *(f"{name} {value}" for name, value in shared.items())]
-    told_apart = [name for name in names if name not in shared]
+    redundant = following(entries, told_apart)
     shown = [
-        Column(name, [_text(str(entry.get(name, ""))) for entry in entries], 0, True)
+        Column(
+            name,
+            [_text(str(e.get(name, ""))) for e in entries],
+            5 if name in redundant else 0,
+            True,
+        )
         for name in told_apart
     ]
     for figure, heading in FIGURES.items():
         if figure in columns or figure != "auc_spread":
             cells = [_figure(entry.get(figure), figure != "auc_spread") for entry in entries]
             shown.append(Column(heading, cells, GIVES_WAY.get(figure, 0)))
+        if figure == "auc_mean" and "auc_low" in columns:
+            cells = [_interval(entry.get("auc_low"), entry.get("auc_high")) for entry in entries]
+            shown.append(Column("95 %", cells, 2))
     for column in columns:
         rate, at, threshold = column.partition("_at_")
         if at and rate in RATES:
             cells = [_figure(entry.get(column), False) for entry in entries]
-            shown.append(Column(f"{RATES[rate]} {threshold}", cells, 4))
+            shown.append(Column(f"{RATES[rate]} {threshold}", cells, 5))
     reasons = (
-        (" ".join(str(entry[name]) for name in told_apart if entry.get(name)), entry.get(kind, ""))
+        (" ".join(str(e[n]) for n in told_apart if n != "seeds" and e.get(n)), e.get(kind, ""))
         for kind in ("error", "note")
-        for entry in entries
+        for e in entries
     )
-    return FittedTable(shown, ", ".join(filter(None, said)), list(_noted(reasons)))
+    return FittedTable(shown, ", ".join(filter(None, said)), list(noted(reasons)))
 
 
-def _noted(notes: Iterable[tuple[str, str]]) -> Iterator[str]:
+def comparison_table(rows: Sequence[Comparison], title: str = "") -> FittedTable:
+    """Lay out one method against the first one: differences with intervals and p-values."""
+    rows = [row for row in rows if row.level != "machine"] + [
+        row for row in rows if row.level == "machine"
+    ][:COMPARED]
+    columns = [
+        Column(
+            "machine", [_text(r.machine, "bold" * (r.level != "machine")) for r in rows], 0, True
+        ),
+        Column("normal", [_text(str(row.n_normal)) for row in rows], 3),
+        Column("anom.", [_text(str(row.n_anomalous)) for row in rows], 3),
+    ]
+    for heading, figures in (
+        ("AUC", [row.auc for row in rows]),
+        ("pAUC", [row.pauc for row in rows]),
+    ):
+        if not any(figures):
+            continue
+        second = 1 if heading == "pAUC" else 0
+        columns += [
+            Column(heading, [_text(_from_to(figure)) for figure in figures], 2),
+            Column(f"Δ{heading}", [_difference(figure) for figure in figures], second),
+            Column("95 %", [_difference_interval(figure) for figure in figures], second),
+            Column("p", [_p_value(figure) for figure in figures], second),
+        ]
+    return FittedTable(columns, title, list(noted((row.machine, row.note) for row in rows)))
+
+
+def noted(notes: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Say each note once, with the names that it is about."""
     names_of: dict[str, list[str]] = {}
     for name, note in notes:
@@ -205,6 +240,37 @@ def _figure(value: float | None, is_auc: bool = True) -> Text:
         return Text("-", "dim")
     style = "" if not is_auc else "green" if value >= 0.9 else "red" if value < 0.5 else ""
     return Text(f"{value:.3f}", style)
+
+
+def _from_to(figure: Figure | None) -> str:
+    return "-" if figure is None else f"{figure.first:.3f} -> {figure.own:.3f}"
+
+
+def _difference(figure: Figure | None) -> Text:
+    from rich.text import Text
+
+    if figure is None:
+        return Text("-", "dim")
+    style = "" if not figure.is_sure else "green" if figure.difference > 0 else "red"
+    return Text(f"{round(figure.difference, 3) + 0.0:+.3f}", style)
+
+
+def _difference_interval(figure: Figure | None) -> Text:
+    from rich.text import Text
+
+    if figure is None:
+        return Text("")
+    low, high = round(figure.low, 2) + 0.0, round(figure.high, 2) + 0.0
+    return Text(f"{low:+.2f} to {high:+.2f}", "dim")
+
+
+def _p_value(figure: Figure | None) -> Text:
+    return _text("" if figure is None else p_value_text(figure.adjusted))
+
+
+def p_value_text(p_value: float) -> str:
+    """Write a p-value with two digits: `0.031`, `<0.001`."""
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _interval(low: float | None, high: float | None) -> Text:

@@ -5,7 +5,10 @@ Everything is escaped for HTML, and control characters are written as `\x1b` and
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ground.text import visible
@@ -18,6 +21,15 @@ if TYPE_CHECKING:
 def render(template: str, **values: Any) -> str:
     """Fill a template of this room."""
     return _environment().get_template(template).render(**values)
+
+
+def script(name: str) -> tuple[Any, str]:
+    """Read a script beside this file as HTML, and its hash, so that a page runs no other one."""
+    from markupsafe import Markup
+
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    digest = hashlib.sha256(text.encode()).digest()
+    return Markup(text), base64.b64encode(digest).decode()  # noqa: S704  (it is our own file)
 
 
 @cache
@@ -34,6 +46,7 @@ def _environment() -> Environment:
         finalize=_shown,
     )
     environment.filters["figure"] = _figure
+    environment.filters["number"] = _number
     environment.filters["percent"] = _percent
     environment.filters["heat"] = _heat
     environment.filters["across"] = _across
@@ -47,6 +60,11 @@ def _shown(value: Any) -> Any:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _number(value: float | None) -> str:
+    """Write a number for a script to sort by; nothing where there is none."""
+    return "" if value is None else repr(float(value))
 
 
 def _percent(share: float | None) -> str:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from finished_jobs import Finished, finish_jobs
 from machine_halls import hall, learned
 from small_recordings import write_recordings
 
@@ -34,3 +35,19 @@ def data(recorded, tmp_path, monkeypatch) -> Path:
     for name in ("draw_scores", "draw_roc"):
         monkeypatch.setattr(f"report.figures.{name}", lambda *_: False)
     return shutil.copytree(recorded, tmp_path / "dev_data")
+
+
+@pytest.fixture(scope="session")
+def finished_jobs(tmp_path_factory) -> Finished:
+    """Return a finished grid and a run; nobody may change them."""
+    return finish_jobs(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture
+def finished(finished_jobs, tmp_path) -> Finished:
+    """Return copies of a finished grid and a run, far from their recordings."""
+    return Finished(
+        Path(shutil.copytree(finished_jobs.grid, tmp_path / "grid")),
+        Path(shutil.copytree(finished_jobs.single, tmp_path / "single")),
+        finished_jobs.data,
+    )

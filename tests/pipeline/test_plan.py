@@ -89,7 +89,25 @@ def test_the_settings_of_a_combination_run_it_alone():
     for combination in grid:
         (alone,), _ = combinations_of(combination.settings)
         assert alone.members == combination.members
-        assert alone.settings.seed == combination.seed
+        assert alone.settings.seed == (combination.seed or 0)
+
+
+def test_seeds_run_what_they_change_and_the_rest_once():
+    settings = Settings(detector="knn,iforest", seed=4, seeds=2)
+
+    grid, _ = combinations_of(settings)
+    (fused, again), _ = combinations_of(Settings(system="auto", seeds=2))
+    (alone,), _ = combinations_of(Settings(detector="knn", seeds=3))
+
+    assert [(c.name.split("-")[2], c.seed) for c in grid] == [
+        ("knn", None),
+        ("iforest", 4),
+        ("iforest", 5),
+    ]
+    assert grid[0].settings.seed == 4
+    assert (fused.seed, again.seed) == (0, 1)
+    told = list(unused_flags(Settings(detector="knn", seeds=3), [alone]))
+    assert told == ["--seeds 3: no detector of this run is random, so it is run once"]
 
 
 def test_a_detector_that_tells_ids_apart_is_fitted_per_type_with_all_that_it_is_fused_with():

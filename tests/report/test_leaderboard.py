@@ -7,7 +7,14 @@ from scored_machines import HOSTILE
 
 from detect.results import Result
 from report.csv_files import read_csv
-from report.leaderboard import leaderboard_csv, leaderboard_entry, over_seeds, ranked
+from report.leaderboard import (
+    following,
+    leaderboard_csv,
+    leaderboard_entry,
+    names_apart,
+    over_seeds,
+    ranked,
+)
 from report.tables import leaderboard_table
 
 ROWS = [
@@ -93,3 +100,27 @@ def test_reasons_of_all_seeds_are_kept():
     (merged,) = over_seeds(entries)
 
     assert merged["error"] == "seed 0 diverged; seed 1 diverged"
+
+
+def test_the_interval_of_the_mean_is_there_where_every_type_has_one():
+    whole = Result("fan", "mean", 9, 5, 5, 0.8, 0.7, 0.9)
+    other = Result("pump", "mean", 9, 5, 5, 0.6, 0.5, 0.7)
+
+    entry = leaderboard_entry([whole, other])
+
+    half = 0.5 * (0.1**2 + 0.1**2) ** 0.5
+    assert (entry["auc_low"], entry["auc_high"]) == pytest.approx((0.7 - half, 0.7 + half))
+    assert "auc_low" not in leaderboard_entry([whole, Result("pump", "mean", 9, 5, 5, 0.6)])
+
+
+def test_a_name_that_follows_from_earlier_ones_is_redundant():
+    entries = [
+        {"encoder": "logmel", "pooling": "fluctuation", "detector": "knn"},
+        {"encoder": "logmel", "pooling": "fluctuation", "detector": "gmm"},
+        {"encoder": "mfcc", "pooling": "mean", "detector": "knn"},
+    ]
+
+    assert following(entries, ["encoder", "pooling", "detector"]) == {"pooling"}
+    shared, names = names_apart([*entries[:2]])
+    assert shared == {"encoder": "logmel", "pooling": "fluctuation"}
+    assert names == ["detector"]

@@ -9,9 +9,7 @@ from report.templates import render
 
 
 def titled(title):
-    return render(
-        "leaderboard.html.j2", title=title, rows=[], columns=[], cells={}, lines=[], best=None
-    )
+    return render("comparison.html.j2", title=title, first="knn", parts=[], remarks=[], labels={})
 
 
 @pytest.mark.parametrize("name", HOSTILE)
