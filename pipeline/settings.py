@@ -50,7 +50,14 @@ class EmbedFlags:
     machine: Annotated[str, Flag("--machine", IN, "Only these machine types.")] = ""
     ids: Annotated[str, Flag("--ids", IN, "Only these machine IDs.")] = ""
     channel: Annotated[
-        str, Flag("--channel", IN, "Channel number, from 0, or mean.", makes_vectors=True)
+        str,
+        Flag(
+            "--channel",
+            IN,
+            "Channel number, from 0, or mean of all; of stereo also near (0), far (1), mix (their "
+            "mean) or w1 (near, with what the far microphone explains subtracted).",
+            makes_vectors=True,
+        ),
     ] = "0"
     normalize: Annotated[
         Literal["none", "rms", "peak"],
