@@ -49,6 +49,10 @@ class EmbedFlags:
     ] = ""
     machine: Annotated[str, Flag("--machine", IN, "Only these machine types.")] = ""
     ids: Annotated[str, Flag("--ids", IN, "Only these machine IDs.")] = ""
+    supplemental: Annotated[
+        Literal["leave", "use"],
+        Flag("--supplemental", IN, "use: DCASE's clips of a machine alone train it too."),
+    ] = "leave"
     channel: Annotated[
         str,
         Flag(

@@ -61,7 +61,12 @@ def find_dataset(settings: EmbedSettings | Settings) -> DataSet:
 
     root, named = _data_root(settings)
     try:
-        dataset = find_clips(root, _split(settings.machine) or named, _split(settings.ids))
+        dataset = find_clips(
+            root,
+            _split(settings.machine) or named,
+            _split(settings.ids),
+            settings.supplemental,
+        )
     except (FileNotFoundError, UnknownMachine) as error:
         raise UsageError(str(error)) from None
     for remark in dataset.remarks:
