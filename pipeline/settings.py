@@ -185,6 +185,15 @@ class ImportFlags:
 class DetectFlags:
     """How vectors are judged."""
 
+    labels: Annotated[
+        str,
+        Flag(
+            "--labels",
+            IN,
+            "Labels of test clips whose names have none: DCASE's ground_truth_*.csv or a folder of "
+            "them, eval_data_list_*.csv, or a manifest.",
+        ),
+    ] = ""
     detector: Annotated[
         str,
         Flag(
@@ -278,7 +287,16 @@ class LearnSettings(Settings):
     ] = False
 
     not_flags: ClassVar[frozenset[str]] = frozenset(
-        {"data", "embeddings", "embeddings_key", "names_key", "match", "axes", "dequantise"}
+        {
+            "data",
+            "labels",
+            "embeddings",
+            "embeddings_key",
+            "names_key",
+            "match",
+            "axes",
+            "dequantise",
+        }
         | {"sweep", "seeds", "out", "scores"}
     )
 
@@ -320,7 +338,7 @@ class CheckSettings(OutputFlags):
 
 
 AnySettings = TypeVar("AnySettings", bound=OutputFlags)
-TEXTS = ("data", "embeddings", "weights", "channel", "false_alarms")
+TEXTS = ("data", "labels", "embeddings", "weights", "channel", "false_alarms")
 """Settings that are texts, and may be given as paths or numbers from Python."""
 PATHS = ("cache_dir", "out", "model", "csv", "page")
 NAMES = ("encoder", "pooling", "detector", "system", "fuse")

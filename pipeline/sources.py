@@ -58,6 +58,7 @@ def find_dataset(settings: EmbedSettings | Settings) -> DataSet:
     """Find the clips of --data, and say what was remarkable about them."""
     from embed.recordings.clips import find_clips
     from embed.recordings.dataset import UnknownMachine
+    from embed.recordings.ground_truth import read_ground_truth, with_labels
 
     root, named = _data_root(settings)
     try:
@@ -67,6 +68,8 @@ def find_dataset(settings: EmbedSettings | Settings) -> DataSet:
             _split(settings.ids),
             settings.supplemental,
         )
+        if isinstance(settings, Settings) and settings.labels:
+            dataset = with_labels(dataset, read_ground_truth(settings.labels))
     except (FileNotFoundError, UnknownMachine) as error:
         raise UsageError(str(error)) from None
     for remark in dataset.remarks:

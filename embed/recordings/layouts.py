@@ -52,6 +52,7 @@ _MACHINE_ALONE = re.compile(
     r"(section_\d+)_(?:(source|target)_supplemental_)?machine_\d+(?:_(.*))?", re.DOTALL
 )
 _NOISE_ALONE = re.compile(r"section_\d+_noise(?:_supplemental_\w+)?_\d+(?:_.*)?", re.DOTALL)
+_MACHINE_ID = re.compile(r"(?:(?:normal|anomaly)_)?((?:section|id)_\d+)_")
 _MIMII_ID = re.compile(r"id_\d+")
 
 _EXAMPLES = {
@@ -160,6 +161,29 @@ def attributes_in_name(stem: str) -> str:
     """Return the attributes in the name of a clip with a section, "" where it has none."""
     match = _SECTION.fullmatch(stem)
     return _without_none((match and match[5]) or "")
+
+
+def label_and_domain(stem: str) -> tuple[str, str]:
+    """Read what the name of a DCASE clip says: label or `unknown`, domain or ""."""
+    if match := _SECTION.fullmatch(stem):
+        return _LABELS[match[4]], match[2]
+    if match := _UNLABELLED_SECTION.fullmatch(stem):
+        return "unknown", match[2] or ""
+    match = _IN_2020_TEST.fullmatch(stem)
+    return _LABELS[match[1] if match else None], ""
+
+
+def section_or_id(stem: str) -> str:
+    """Read the machine ID in the name of a DCASE clip, or ""."""
+    match = _MACHINE_ID.match(stem)
+    return match[1] if match else ""
+
+
+def short_name(stem: str) -> str:
+    """Leave out `_test` of unlabelled clips, which lists of them write or do not."""
+    match = _UNLABELLED_SECTION.fullmatch(stem)
+    number = stem.rstrip("_").rpartition("_")[2]
+    return "_".join(filter(None, [*match.groups(), number])) if match else stem
 
 
 def _without_none(attributes: str) -> str:
