@@ -44,7 +44,7 @@ class EmbedFlags:
             "--data",
             IN,
             "A folder of recordings, a CSV manifest, [bold]demo[/] or "
-            "[bold]dcase2020:slider[/]; ./dev_data if it is there.",
+            "[bold]dcase2020:slider[/] to [bold]dcase2026:sliderEmu[/]; ./dev_data if it is there.",
         ),
     ] = ""
     machine: Annotated[str, Flag("--machine", IN, "Only these machine types.")] = ""

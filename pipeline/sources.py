@@ -85,14 +85,14 @@ def _data_root(settings: EmbedSettings | Settings) -> tuple[Path, list[str]]:
     """Have the data in a folder; return it, and the machine types that its name asks for."""
     if settings.data == "demo":
         return _demo_data(quiet=settings.quiet), []
-    if settings.data.startswith("dcase2020:"):
-        from fetch.datasets import fetch_data_set, wanted
+    from fetch.datasets import fetch_data_set, is_data_set, wanted
 
+    if is_data_set(settings.data):
         try:
-            wanted(settings.data)
+            year = wanted(settings.data).year
         except ValueError as error:
             raise UsageError(str(error)) from None
-        folder = Path("dcase2020")
+        folder = Path(f"dcase{year}")
         return folder, [fetch_data_set(settings.data, folder, offline=settings.offline)]
     if settings.data:
         return Path(settings.data), []

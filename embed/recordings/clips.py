@@ -46,7 +46,7 @@ def find_clips(
     if not data.exists():
         raise FileNotFoundError(
             f"there is no data at {str(data)!r}; give --data a folder of recordings, a CSV "
-            "manifest, 'demo' or 'dcase2020:<machine>'"
+            "manifest, 'demo' or 'dcase<year>:<machine>'"
         )
     if data.is_dir():
         found = read_folder(absolute(data), supplemental)

@@ -8,31 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-_TYPES_2023_TO_2025 = ("bearing", "fan", "gearbox", "slider", "ToyCar", "ToyTrain", "valve")
+from fetch.dcase_archives import ARCHIVES
 
-DEVELOPMENT = {
-    2021: ("fan", "gearbox", "pump", "slider", "ToyCar", "ToyTrain", "valve"),
-    2022: _TYPES_2023_TO_2025,
-    2023: _TYPES_2023_TO_2025,
-    2024: _TYPES_2023_TO_2025,
-    2025: _TYPES_2023_TO_2025,
-    2026: ("bearingEmu", "fan", "gearboxEmu", "sliderEmu", "ToyCar", "ToyCarEmu", "valveEmu"),
+TYPES = {
+    year: frozenset(machine_type for part in parts.values() for machine_type in part)
+    for year, parts in ARCHIVES.items()
+    if year >= 2023
 }
-"""Machine types of the development set, by year."""
-
-EVALUATION: dict[int, tuple[str, ...]] = {
-    2023: ("bandsaw", "grinder", "shaker", "ToyDrone", "ToyNscale", "ToyTank", "Vacuum"),
-    2024: (
-        *("3DPrinter", "AirCompressor", "BrushlessMotor", "HairDryer", "HoveringDrone"),
-        *("RoboticArm", "Scanner", "ToothBrush", "ToyCircuit"),
-    ),
-    2025: (
-        *("AutoTrash", "BandSealer", "CoffeeGrinder", "HomeCamera", "Polisher", "ScrewFeeder"),
-        *("ToyPet", "ToyRCCar"),
-    ),
-    2026: ("BlowerDustCollector", "Sander", "SewingMachine", "ToothBrush", "ToyDrone"),
-}
-"""Machine types of the evaluation set, where they are others than those of development."""
+"""Machine types by year, of the development and the evaluation set."""
 
 FIRST_SUPPLEMENTAL = 2025
 """The first year whose archives have supplemental clips."""
@@ -44,9 +27,9 @@ def year_of(machine_types: Iterable[str], *, has_supplemental: bool) -> tuple[in
     Types that no year has are of no account. Returns also a remark where no single year has all of
     them, and then 2023: all these years have the same rules.
     """
-    years = [year for year in EVALUATION if year >= FIRST_SUPPLEMENTAL or not has_supplemental]
+    years = [year for year in TYPES if year >= FIRST_SUPPLEMENTAL or not has_supplemental]
     years_of_type = {
-        name: [y for y in EVALUATION if name in DEVELOPMENT[y] + EVALUATION[y]]
+        name: [year for year, types in TYPES.items() if name in types]
         for name in sorted(machine_types)
     }
     known = {name: found for name, found in years_of_type.items() if found}
