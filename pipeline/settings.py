@@ -244,8 +244,13 @@ class DetectFlags:
         Flag("--confidence", JUDGE, "Keep that promise with this confidence, such as 0.95."),
     ] = None
     threshold: Annotated[
-        Literal["conformal", "gamma"],
-        Flag("--threshold", JUDGE, "gamma: DCASE's fit at 90 %, for comparison."),
+        Literal["conformal", "gamma", "domains"],
+        Flag(
+            "--threshold",
+            JUDGE,
+            "domains: keep the promise in source and target each, whose training clips are told "
+            "apart; gamma: DCASE's fit at 90 %, for comparison.",
+        ),
     ] = "conformal"
     trust_classes: Annotated[
         bool,

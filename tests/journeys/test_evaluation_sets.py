@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from pipeline.checking import check
 from pipeline.exits import UsageError
 from pipeline.job import run
 
 RATE = 16_000
 ANOMALOUS = {1, 4, 5, 7}
 TARGET = {2, 3, 4, 7}
+FUSED = "logmel/mean/mahalanobis,logmel/mean/knn"
 FAST = {"encoder": "logmel", "pooling": "mean", "detector": "mahalanobis", "quiet": True}
 
 
@@ -63,6 +65,35 @@ def test_labels_rate_an_evaluation_set_and_change_no_score(sander, tmp_path):
     assert (stored["year"], stored["official_score"]) == (2026, 1.0)
     scores = "anomaly_score_Sander_section_00_test.csv"
     assert (before.folder / scores).read_text() == (after.folder / scores).read_text()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [{}, {"encoder": "", "pooling": "", "detector": "", "fuse": FUSED}],
+    ids=["one detector", "fused"],
+)
+def test_thresholds_of_domains_are_the_same_in_the_run_and_in_its_model(parts, sander, tmp_path):
+    flags = {name: value for name, value in {**FAST, **parts}.items() if value}
+    job = run(
+        data=sander / "data",
+        labels=sander,
+        threshold="domains",
+        out=tmp_path / "runs",
+        cache_dir=sander / "cache",
+        **flags,
+    )
+    (outcome,) = job.outcomes
+    (machine,) = outcome.decided
+
+    checks = check(sander / "data" / "Sander" / "test", model=outcome.folder, machine="Sander")
+
+    decisions = machine.decisions
+    assert decisions.threshold.rule == "domains"
+    assert decisions.threshold.false_alarm_rate == pytest.approx(1 / 4)  # of 3 target clips
+    assert outcome.results[0].decided_target.promised_false_alarms == pytest.approx(1 / 4)
+    assert [row.verdict for row in checks.rows] == list(decisions.verdicts)
+    p_values = [row.p_value for row in checks.rows]
+    np.testing.assert_allclose(p_values, decisions.p_values, rtol=1e-5)
 
 
 def test_supplemental_clips_of_the_machine_train_it_when_asked(sander, tmp_path, capsys):
