@@ -67,8 +67,8 @@ def _promise(settings: Mapping[str, Any]) -> str:
     scope = ", in each domain" if settings.get("threshold") == "domains" else ""
     return (
         "Of new normal recordings that are made as the learned ones were, at most the share that "
-        f"is named for each machine is called anomalous, on average{scope}. No share of found faults is "
-        "promised: faults were not there to learn from."
+        f"is named for each machine is called anomalous, on average{scope}. No share of found "
+        "faults is promised: faults were not there to learn from."
     )
 
 
