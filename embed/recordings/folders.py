@@ -97,7 +97,7 @@ def _supplemental_remark(n: Counter[str], use: SupplementalUse) -> str:
         return ""
     if use == "use":
         rest = f"; {n['noise']} of noise alone are not used" if n["noise"] else ""
-        return f"{n['machine']} supplemental clips of a machine alone train it too{rest}"
+        return f"{n['machine']} supplemental clip(s) of a machine alone train it too{rest}"
     kinds = {"machine": "of a machine alone", "noise": "of noise alone"}
     counts = " and ".join(f"{n[kind]} {what}" for kind, what in kinds.items() if n[kind])
     advice = "; --supplemental use trains with those of a machine" if n["machine"] else ""

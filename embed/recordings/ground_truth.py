@@ -100,7 +100,7 @@ def with_labels(dataset: DataSet, truth: GroundTruth) -> DataSet:
             f"{dataset.root}: the first is {waiting[0].key!r}, and it names {first}; are they of "
             "the same year?"
         )
-    remarks = [f"{len(waiting) - len(lacking)} test clips have their labels from {truth.path}"]
+    remarks = [f"{len(waiting) - len(lacking)} test clip(s) have their labels from {truth.path}"]
     if lacking:
         remarks.append(f"{truth.path} has no label of {len(lacking)}, first {lacking[0].key!r}")
     machines = {clip.machine for clip in clips}
@@ -108,7 +108,7 @@ def with_labels(dataset: DataSet, truth: GroundTruth) -> DataSet:
     absent = [name for machine, name in truth.said.keys() - there if machine in machines]
     if absent:
         remarks.append(
-            f"{truth.path} names {len(absent)} clips that are not there, first {min(absent)!r}"
+            f"{truth.path} names {len(absent)} clip(s) that are not there, first {min(absent)!r}"
         )
     return replace(dataset, clips=clips, remarks=(*dataset.remarks, *remarks))
 

@@ -51,9 +51,9 @@ class Preprocessing:
 def preprocess(waveform: Waveform, preprocessing: Preprocessing) -> Waveform:
     """Trim, denoise and normalise a waveform `(n_samples,)`, in this order.
 
-    With the channel `w1` the waveform is near and far, `(n_samples, 2)`, and becomes one first.
+    Near and far, `(n_samples, 2)`, become one first: the channel `w1` is carried as both till here.
     """
-    if preprocessing.channel == "w1":
+    if waveform.ndim == 2:
         waveform = without_reference(waveform[:, 0], waveform[:, 1])
     if preprocessing.trim:
         waveform = _trimmed(waveform)

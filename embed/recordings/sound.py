@@ -45,8 +45,8 @@ def channel_of(sound: Sound, channel: Channel) -> Iterator[Waveform]:
     """
     if channel in ("mix", "w1") and sound.n_channels < 2:
         raise ClipError(
-            f"is mono, and --channel {channel} needs a near and a far microphone (channels 0 and "
-            "1); give --channel near for all clips, or leave this one out"
+            f"is mono, and --channel {channel} needs a near and a far microphone; --channel near "
+            "takes mono too"
         )
     if isinstance(channel, int) and channel >= sound.n_channels:
         raise ClipError(f"has {sound.n_channels} channel(s), counted from 0; there is no {channel}")

@@ -100,7 +100,7 @@ def test_supplemental_clips_of_the_machine_train_it_when_asked(sander, tmp_path,
     job = judged(sander, tmp_path, supplemental="use", quiet=False)
 
     assert job.outcomes[0].results[0].n_train == 13
-    assert "1 supplemental clips of a machine alone train it too" in capsys.readouterr().err
+    assert "1 supplemental clip(s) of a machine alone train it too" in capsys.readouterr().err
 
 
 def test_one_mono_clip_among_stereo_ones_is_left_out_and_named(sander, tmp_path):

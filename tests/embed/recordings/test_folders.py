@@ -55,7 +55,7 @@ def test_supplemental_clips_of_a_machine_alone_can_train_it(tmp_path):
     for clip in added:
         assert (clip.machine, clip.split, clip.label) == (("fan", "section_00"), "train", "normal")
     assert find_clips(tmp_path, supplemental="use").remarks == (
-        "2 supplemental clips of a machine alone train it too; 1 of noise alone are not used",
+        "2 supplemental clip(s) of a machine alone train it too; 1 of noise alone are not used",
     )
 
 

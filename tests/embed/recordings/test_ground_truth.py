@@ -74,7 +74,7 @@ def test_labels_and_domains_are_joined_whatever_form_they_have(form, infix, tmp_
     assert [clips_by_key[clip].label for clip in clips] == list(LABELS.values())
     assert [clips_by_key[clip].domain for clip in clips] == list(DOMAINS.values())
     assert by_key(find_clips(data))[TRAIN] == clips_by_key[TRAIN]
-    assert found.remarks[0].startswith("4 test clips have their labels from")
+    assert found.remarks[0].startswith("4 test clip(s) have their labels from")
 
 
 def test_a_folder_of_2021_has_a_file_per_domain(tmp_path):
@@ -119,7 +119,7 @@ def test_clips_without_a_label_and_labels_without_a_clip_are_remarked(data, tmp_
     remarks = labelled(data, evaluator(tmp_path / "truth")).remarks
 
     assert "has no label of 1, first 'ToyDrone/test/section_00_0009.wav'" in remarks[1]
-    assert "names 1 clips that are not there, first 'section_00_0003'" in remarks[2]
+    assert "names 1 clip(s) that are not there, first 'section_00_0003'" in remarks[2]
 
 
 @pytest.mark.parametrize(

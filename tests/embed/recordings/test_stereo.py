@@ -1,5 +1,7 @@
 """Two microphones: which one is heard, and what the far one explains of the near one."""
 
+import io
+
 import numpy as np
 import pytest
 import soundfile
@@ -9,7 +11,8 @@ from sounds import RATE, load, noise
 from embed.recordings.dataset import ClipError
 from embed.recordings.preprocessing import Preprocessing
 from embed.recordings.stereo import without_reference
-from embed.recordings.windows import windows_of
+from embed.recordings.streams import RawFormat
+from embed.recordings.windows import windows_of, windows_of_stream
 from pipeline.checking import check
 from pipeline.learning import learn
 
@@ -169,22 +172,42 @@ def test_damage_in_either_channel_is_found_where_it_is(tmp_path):
     load(tmp_path / "clip.wav", channel="near")
 
 
-def test_a_model_hears_new_recordings_by_its_own_channel_and_names_the_mono_one(tmp_path):
-    hall, machine, rest = tmp_path / "hall" / "press", hum()[:RATE], noise(RATE * 16, seed=5)
-    hall.mkdir(parents=True)
+@pytest.fixture(scope="module")
+def hall(tmp_path_factory):
+    """Write 14 stereo recordings of a machine, two of them to be judged, and a mono one."""
+    root, machine, rest = tmp_path_factory.mktemp("hall"), hum()[:RATE], noise(RATE * 16, seed=5)
+    (root / "hall" / "press").mkdir(parents=True)
     for i in range(14):
         far = rest[i * RATE : (i + 1) * RATE]
         near = machine + far * (1 + i % 3)
-        folder = hall if i < 12 else tmp_path
+        folder = root / "hall" / "press" if i < 12 else root
         soundfile.write(folder / f"{i}.wav", np.stack([near, far], axis=1) / 2, RATE)
-    soundfile.write(tmp_path / "mono.wav", machine, RATE)
-    options = {**FAST, "quiet": True, "cache_dir": tmp_path / "cache"}
-    learn(tmp_path / "hall", model=tmp_path / "model", channel="w1", **options)
+    soundfile.write(root / "mono.wav", machine, RATE)
+    return root
+
+
+@pytest.mark.parametrize("windows", [{}, {"window": 0.5}], ids=["whole clips", "windows"])
+def test_a_model_hears_new_recordings_by_its_own_channel_and_names_the_mono_one(
+    windows, hall, tmp_path
+):
+    options = {**FAST, "quiet": True, "cache_dir": tmp_path, **windows}
+    learn(hall / "hall", model=tmp_path / "model", channel="w1", **options)
 
     stereo, mono = (
-        check(tmp_path / name, model=tmp_path / "model").rows[0] for name in ("12.wav", "mono.wav")
+        check(hall / name, model=tmp_path / "model").rows for name in ("12.wav", "mono.wav")
     )
 
-    assert stereo.verdict == "normal"
-    assert mono.verdict == "unknown"
-    assert "is mono, and --channel w1 needs" in mono.reason
+    assert {row.verdict for row in stereo} == {"normal"}
+    assert len(stereo) == (3 if windows else 1)
+    assert [row.verdict for row in mono] == ["unknown"]
+    assert "is mono, and --channel w1 needs" in mono[0].reason
+
+
+def test_a_stream_of_two_channels_is_heard_as_the_file_is(stereo):
+    content = (load(stereo, channel="near").waveform, load(stereo, channel="far").waveform)
+    raw = io.BytesIO(np.stack(content, axis=1).astype("<f4").tobytes())
+
+    streamed = windows_of_stream(raw, RawFormat(RATE, "f32le", 2), RATE, 0.5, 0.4, W1)
+
+    for window, of_file in zip(streamed, windows_of(stereo, RATE, 0.5, 0.4, W1), strict=True):
+        np.testing.assert_array_equal(window.waveform, of_file.waveform)
