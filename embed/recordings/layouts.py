@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import SequenceMatcher
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -196,8 +197,12 @@ def nearest_name(key: str) -> str:
     The file name decides, and the folder between names that are alike.
     """
     folder, _, name = key.rpartition("/")
-    kind = folder.rpartition("/")[2]
-    stem = re.sub(r"\d", "0", name.rpartition(".")[0])
+    return _nearest(folder.rpartition("/")[2], re.sub(r"\d", "0", name.rpartition(".")[0]))
+
+
+@lru_cache(maxsize=1024)
+def _nearest(kind: str, stem: str) -> str:
+    """Compare a folder and a name, whose digits are all 0, with the examples."""
 
     def alike(example: str) -> float:
         example_kind, _, example_stem = example.partition("/")
