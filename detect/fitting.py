@@ -56,6 +56,7 @@ class FitUnit:
     test_keys: tuple[str, ...]
     test_ids: tuple[str, ...]
     train_groups: tuple[str, ...] = ()
+    train_domains: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -133,6 +134,7 @@ def units(table: ClipTable, fit_per: FitPer = "id", *, tested_only: bool = True)
                 tuple(table.key[i] for i in test),
                 tuple(table.machine_id[i] for i in test),
                 tuple(table.group[i] for i in train),
+                tuple(table.domain[i] for i in train),
             )
         )
     return fit_units

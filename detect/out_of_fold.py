@@ -40,10 +40,17 @@ class OutOfFold:
     n_folds: int
     notes: tuple[str, ...] = ()
     """What weakens a promise that is made from these scores."""
+    domains: tuple[str, ...] = ()
+    """The domain of each clip, or nothing where none has one."""
 
     def of_machine(self, machine_id: str) -> Array:
         """Return the scores of one machine ID's clips."""
         return self.scores[np.array(self.machine_ids) == machine_id]  # type: ignore[no-any-return]
+
+    def domains_of(self, machine_id: str) -> tuple[str, ...]:
+        """Return the domains of one machine ID's clips."""
+        own = [each == machine_id for each in self.machine_ids]
+        return tuple(compress(self.domains, own))
 
 
 def number_of_folds(n_recordings: int, most_folds: int = MOST_FOLDS) -> int:
@@ -105,7 +112,13 @@ def out_of_fold(
     if scores is None:
         scores = _by_refitting(unit, read, choice, folds, seed)
     return OutOfFold(
-        unit.train_keys, unit.train_ids, scores, len(set(recordings)), int(folds.max()) + 1, notes
+        unit.train_keys,
+        unit.train_ids,
+        scores,
+        len(set(recordings)),
+        int(folds.max()) + 1,
+        notes,
+        unit.train_domains if any(unit.train_domains) else (),
     )
 
 

@@ -11,8 +11,8 @@ No label takes part; thresholds that use labels are in `detect.oracle`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import ceil, floor, log
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from detect.out_of_fold import OutOfFold
 
 Array = NDArray[np.float64]
-Rule = Literal["conformal", "gamma"]
+Rule = Literal["conformal", "gamma", "domains"]
 Verdict = Literal["normal", "suspicious", "anomalous", "unknown"]
 
 FALSE_ALARMS = 0.05
@@ -51,7 +51,7 @@ class Threshold:
     n: int
     """Out-of-fold scores that it comes from."""
     k: int
-    """It is the k-th smallest of them; 0 where the rule is not conformal."""
+    """It is the k-th smallest of them; 0 where the rule is another."""
     rule: Rule = "conformal"
     note: str = ""
 
@@ -146,18 +146,23 @@ def threshold_of(
     false_alarms: float | str = FALSE_ALARMS,
     confidence: float | None = None,
     rule: Rule = "conformal",
+    domains: Sequence[str] = (),
 ) -> Threshold:
     """Choose the threshold from out-of-fold scores (n,) of normal clips.
 
-    `false_alarms="auto"` is 5 %, or the least that n clips can promise where that is more; `note`
-    says so. `rule="gamma"` fits a gamma distribution as DCASE's baselines do, with their
-    `false_alarms=0.1`, and promises nothing. Raises ValueError for a promise that n clips cannot
-    keep, with the number needed.
+    `rule="domains"` is the highest of the conformal thresholds of the domains, where `domains` (n,)
+    has that of each clip: it promises the rate in each of them, and no domain of a new clip need
+    be known. `rule="gamma"` fits a gamma distribution as DCASE's baselines do, with their
+    `false_alarms=0.1`, and promises nothing. `false_alarms="auto"` is 5 %, or the least that n
+    clips can promise where that is more; `note` says so. Raises ValueError for a promise that n
+    clips cannot keep, with the number needed.
     """
     scores = _calibration(out_of_fold_scores)
     wanted = check_promise(false_alarms, confidence, rule)
     rate = FALSE_ALARMS if wanted == "auto" else wanted
     n = len(scores)
+    if rule == "domains":
+        return _of_domains(scores_by_domain(scores, domains), false_alarms, confidence)
     if rule == "gamma":
         value, note = gamma_quantile(scores, 1 - rate)
         return Threshold(value, rate, None, n, 0, rule, note)
@@ -178,6 +183,37 @@ def threshold_of(
         )
         k, rate = n, least
     return Threshold(float(np.sort(scores)[k - 1]), rate, confidence, n, k, rule, note)
+
+
+def scores_by_domain(scores: ArrayLike, domains: Sequence[str]) -> dict[str, Array]:
+    """Part out-of-fold scores (n,) by domain; clips without one count where none has any."""
+    values, of_clip = _calibration(scores), np.array(domains)
+    named = sorted({*domains} - {""})
+    return {name: values[of_clip == name] for name in named} or {"": values}
+
+
+def _of_domains(
+    by_domain: Mapping[str, Array], false_alarms: float | str, confidence: float | None
+) -> Threshold:
+    """Choose the highest threshold, which promises what the least certain domain can."""
+    parts: dict[str, Threshold] = {}
+    for name, scores in by_domain.items():
+        if len(scores) < FEWEST_CLIPS:
+            raise ValueError(
+                f"the domain {name} has {len(scores)} training clips, and a threshold needs "
+                f"{FEWEST_CLIPS}; record more, or leave --threshold domains out"
+            )
+        parts[name] = threshold_of(scores, false_alarms, confidence)
+    highest = max(parts.values(), key=lambda threshold: threshold.value)
+    notes = [f"{name}: {part.note}".removeprefix(": ") for name, part in parts.items() if part.note]
+    return replace(
+        highest,
+        false_alarm_rate=max(threshold.false_alarm_rate for threshold in parts.values()),
+        n=sum(threshold.n for threshold in parts.values()),
+        k=0,
+        rule="domains",
+        note="; ".join(notes),
+    )
 
 
 def _calibration(scores: ArrayLike) -> Array:
@@ -229,14 +265,23 @@ def few_clips_warning(n: int, confidence: float | None = None) -> str:
     return f"{n} training clips: no false-alarm rate below {least:.1f} % can be promised"
 
 
-def decide(scores: ArrayLike, calibration: ArrayLike, threshold: Threshold) -> Decisions:
+def decide(
+    scores: ArrayLike,
+    calibration: ArrayLike,
+    threshold: Threshold,
+    domains: Sequence[str] = (),
+) -> Decisions:
     """Compare scores (n_clips,) with a threshold and the out-of-fold scores it came from.
 
-    Anomalous: above the threshold. Suspicious: a p-value up to three times the promised rate. A
-    clip without a score (NaN) is unknown.
+    Anomalous: above the threshold. Suspicious: a p-value up to three times the promised rate; by
+    the rule `domains` it is the largest of those against each domain. A clip without a score (NaN)
+    is unknown.
     """
     values = np.asarray(scores, dtype=np.float64)
-    p = p_values(values, calibration)
+    parts = {"": calibration}
+    if threshold.rule == "domains":
+        parts = dict(scores_by_domain(calibration, domains))
+    p = np.max([p_values(values, part) for part in parts.values()], axis=0)
     limit = SUSPICIOUS * threshold.false_alarm_rate + ROUNDING
     which = np.select(
         [np.isnan(values), values > threshold.value, p <= limit],
@@ -273,8 +318,9 @@ def decide_machines(
             why_not = few_clips_warning(len(normal)) if len(normal) < FEWEST_CLIPS else ""
             try:
                 if not why_not:
-                    threshold = threshold_of(normal, false_alarms, confidence, rule)
-                    decisions = decide(fitted.scores[own], normal, threshold)
+                    domains = calibration.domains_of(machine_id)
+                    threshold = threshold_of(normal, false_alarms, confidence, rule, domains)
+                    decisions = decide(fitted.scores[own], normal, threshold, domains)
             except ValueError as error:
                 why_not = str(error)
         found.append(MachineDecisions(unit.machine_type, machine_id, keys, decisions, why_not))

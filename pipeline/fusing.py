@@ -82,7 +82,8 @@ def _fused(members: Sequence[tuple[str, Fitted]], rule: str, ids: Mapping[str, s
         first.unit,
         train_keys=fused.train_keys,
         train_ids=tuple(ids[key] for key in fused.train_keys),
-        train_groups=_groups(held_out, fused.train_keys),
+        train_groups=_of_train(held_out, fused.train_keys, "train_groups"),
+        train_domains=_of_train(held_out, fused.train_keys, "train_domains"),
         test_keys=fused.keys,
         test_ids=tuple(ids[key] for key in fused.keys),
     )
@@ -101,6 +102,7 @@ def _fused(members: Sequence[tuple[str, Fitted]], rule: str, ids: Mapping[str, s
         keys=fused.train_keys,
         machine_ids=unit.train_ids,
         scores=fused.out_of_fold,
+        domains=unit.train_domains if any(unit.train_domains) else (),
         n_recordings=min(fit.calibration.n_recordings for fit in fits),
     )
     lacking = {key: f"not rated by {', '.join(names)}" for key, names in fused.lacking.items()}
@@ -117,10 +119,13 @@ def _member_scores(name: str, fit: Fitted) -> Any:
     )
 
 
-def _groups(members: Sequence[tuple[str, Fitted]], keys: Sequence[str]) -> tuple[str, ...]:
-    group_of = {
-        key: group
+def _of_train(
+    members: Sequence[tuple[str, Fitted]], keys: Sequence[str], column: str
+) -> tuple[str, ...]:
+    """Collect what the members' units say of training clips, in the order of keys."""
+    said = {
+        key: value
         for _, fit in members
-        for key, group in zip(fit.unit.train_keys, fit.unit.train_groups, strict=True)
+        for key, value in zip(fit.unit.train_keys, getattr(fit.unit, column), strict=True)
     }
-    return tuple(group_of[key] for key in keys)
+    return tuple(said[key] for key in keys)

@@ -191,15 +191,21 @@ def promise_of(settings: LearnSettings | Any, calibration: Any) -> str:
     n_clips = len(calibration.scores)
     try:
         threshold = threshold_of(
-            calibration.scores, settings.false_alarms, settings.confidence, settings.threshold
+            calibration.scores,
+            settings.false_alarms,
+            settings.confidence,
+            settings.threshold,
+            calibration.domains,
         )
     except ValueError as error:
         return f"no verdicts: {one_line(error)}"
     rate = threshold.false_alarm_rate
-    if threshold.rule != "conformal":
+    if threshold.rule == "gamma":
         return f"{100 * rate:.3g} % false alarms by a {threshold.rule} fit, which promises nothing"
     sure = f" with confidence {settings.confidence:g}" if settings.confidence else ""
     text = f"at most {100 * rate:.3g} % false alarms{sure} from {n_clips} clips"
+    if threshold.rule == "domains":
+        return f"{text}, in each domain"
     further = next(each for each in (0.05, 0.01, 0.001, 0.0) if each < rate)
     if not further or least_rate(n_clips, settings.confidence) <= further:
         return text

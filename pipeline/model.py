@@ -241,6 +241,7 @@ def _out_of_fold(entry: Mapping[str, Any] | None) -> OutOfFold | None:
         n_recordings=entry["n_recordings"],
         n_folds=entry["n_folds"],
         notes=tuple(entry["notes"]),
+        domains=tuple(entry.get("domains", ())),  # models of before have none
     )
 
 

@@ -263,10 +263,11 @@ def _recalibrate(file: Path, model: Model, own: Mapping[str, NewCalibration]) ->
         kept = [] if old is None else [i for i, m in enumerate(old["machine_ids"]) if m not in own]
         new = [_written(each.members[name]) or {} for each in own.values()]
         joined = dict(new[0])
-        for column in ("keys", "machine_ids", "scores"):
-            joined[column] = [(old or {})[column][i] for i in kept]
+        for column in ("keys", "machine_ids", "scores", "domains"):
+            of_old = (old or {}).get(column) or [""] * (max(kept, default=-1) + 1)
+            joined[column] = [of_old[i] for i in kept]
             for each in new:
-                joined[column] += each[column]
+                joined[column] += each[column] or [""] * len(each["keys"])
         joined["n_recordings"] = sum(each["n_recordings"] for each in new) + len(kept)
         entry["calibration"] = joined
     write_whole(file, json.dumps(facts))

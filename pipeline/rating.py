@@ -125,6 +125,7 @@ class Judge:
                 settings.get("false_alarms", "auto"),
                 settings.get("confidence"),
                 settings.get("threshold", "conformal"),
+                self._calibration.domains_of(self.machine_id),
             ), ""
         except ValueError as error:
             return None, one_line(error)
@@ -159,7 +160,12 @@ class Judge:
         threshold, why_not = self._threshold
         if threshold is None:
             return [row if row.reason else replace(row, reason=why_not) for row in scored]
-        decisions = decide(rated.scores, self.calibration_scores, threshold)
+        decisions = decide(
+            rated.scores,
+            self.calibration_scores,
+            threshold,
+            rated.calibration.domains_of(self.machine_id) if rated.calibration else (),
+        )
         return [
             row if row.reason else replace(row, verdict=verdict, p_value=float(p_value))
             for row, verdict, p_value in zip(
@@ -202,11 +208,17 @@ class Judge:
             for calibration in calibrations
             for key, machine_id in zip(calibration.keys, calibration.machine_ids, strict=True)
         }
+        domain_of = {
+            key: domain
+            for calibration in calibrations
+            for key, domain in zip(calibration.keys, calibration.domains, strict=False)
+        }
         calibration = replace(
             calibrations[0],
             keys=fused.train_keys,
             machine_ids=tuple(id_of[key] for key in fused.train_keys),
             scores=fused.out_of_fold,
+            domains=tuple(domain_of[key] for key in fused.train_keys) if domain_of else (),
         )
         return Rated(fused.scores, calibration, fused.members, fused.z)
 

@@ -31,6 +31,7 @@ class _Rated:
 
     key: str
     recording: str
+    domain: str
     vectors: Rows
 
 
@@ -104,17 +105,17 @@ def _vectors(
 ) -> Iterator[_Rated]:
     """Compute the vectors of clips, or of their windows where the model was learned from such."""
     windows = checker.windows_by(None, None)
-    group_of = {clip.key: clip.group or clip.key for clip in clips}
+    origin_of = {clip.key: (clip.group or clip.key, clip.domain) for clip in clips}
     files = {clip.key: dataset.path(clip.key) for clip in clips}
     if windows is None:
         rows = clip_vectors(checker.parts, files, on_bad_clip=journal.leave_out)
         for key, vectors in rows.items():
-            yield _Rated(key, group_of[key], vectors)
+            yield _Rated(key, *origin_of[key], vectors)
         return
     for key, path in files.items():
         try:
             for window in window_vectors(checker.parts, path, windows.length_s, windows.hop_s):
-                yield _Rated(window_key(key, window.start_s), group_of[key], window.rows)
+                yield _Rated(window_key(key, window.start_s), *origin_of[key], window.rows)
         except (OSError, ValueError) as error:
             journal.leave_out(key, one_line(error))
 
@@ -138,6 +139,7 @@ def _calibration(settings: LearnSettings, judge: Judge, rated: Sequence[_Rated])
             n_recordings=len({rated[i].recording for i in usable}),
             n_folds=0,
             notes=("scores of recordings that were not learned",),
+            domains=tuple(rated[i].domain for i in usable),
         )
     first = next(iter(members.values()))
     before = judge.threshold

@@ -44,13 +44,24 @@ class EmbedFlags:
             "--data",
             IN,
             "A folder of recordings, a CSV manifest, [bold]demo[/] or "
-            "[bold]dcase2020:slider[/]; ./dev_data if it is there.",
+            "[bold]dcase2020:slider[/] to [bold]dcase2026:sliderEmu[/]; ./dev_data if it is there.",
         ),
     ] = ""
     machine: Annotated[str, Flag("--machine", IN, "Only these machine types.")] = ""
     ids: Annotated[str, Flag("--ids", IN, "Only these machine IDs.")] = ""
+    supplemental: Annotated[
+        Literal["leave", "use"],
+        Flag("--supplemental", IN, "use: DCASE's clips of a machine alone train it too."),
+    ] = "leave"
     channel: Annotated[
-        str, Flag("--channel", IN, "Channel number, from 0, or mean.", makes_vectors=True)
+        str,
+        Flag(
+            "--channel",
+            IN,
+            "Channel number, from 0, or mean of all; of stereo also near (0), far (1), mix (their "
+            "mean) or w1 (near, with what the far microphone explains subtracted).",
+            makes_vectors=True,
+        ),
     ] = "0"
     normalize: Annotated[
         Literal["none", "rms", "peak"],
@@ -174,6 +185,15 @@ class ImportFlags:
 class DetectFlags:
     """How vectors are judged."""
 
+    labels: Annotated[
+        str,
+        Flag(
+            "--labels",
+            IN,
+            "Labels of test clips whose names have none: DCASE's ground_truth_*.csv or a folder of "
+            "them, eval_data_list_*.csv, or a manifest.",
+        ),
+    ] = ""
     detector: Annotated[
         str,
         Flag(
@@ -224,8 +244,13 @@ class DetectFlags:
         Flag("--confidence", JUDGE, "Keep that promise with this confidence, such as 0.95."),
     ] = None
     threshold: Annotated[
-        Literal["conformal", "gamma"],
-        Flag("--threshold", JUDGE, "gamma: DCASE's fit at 90 %, for comparison."),
+        Literal["conformal", "gamma", "domains"],
+        Flag(
+            "--threshold",
+            JUDGE,
+            "domains: keep the promise in source and target each, whose training clips are told "
+            "apart; gamma: DCASE's fit at 90 %, for comparison.",
+        ),
     ] = "conformal"
     trust_classes: Annotated[
         bool,
@@ -267,7 +292,16 @@ class LearnSettings(Settings):
     ] = False
 
     not_flags: ClassVar[frozenset[str]] = frozenset(
-        {"data", "embeddings", "embeddings_key", "names_key", "match", "axes", "dequantise"}
+        {
+            "data",
+            "labels",
+            "embeddings",
+            "embeddings_key",
+            "names_key",
+            "match",
+            "axes",
+            "dequantise",
+        }
         | {"sweep", "seeds", "out", "scores"}
     )
 
@@ -309,7 +343,7 @@ class CheckSettings(OutputFlags):
 
 
 AnySettings = TypeVar("AnySettings", bound=OutputFlags)
-TEXTS = ("data", "embeddings", "weights", "channel", "false_alarms")
+TEXTS = ("data", "labels", "embeddings", "weights", "channel", "false_alarms")
 """Settings that are texts, and may be given as paths or numbers from Python."""
 PATHS = ("cache_dir", "out", "model", "csv", "page")
 NAMES = ("encoder", "pooling", "detector", "system", "fuse")

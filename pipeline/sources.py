@@ -58,10 +58,18 @@ def find_dataset(settings: EmbedSettings | Settings) -> DataSet:
     """Find the clips of --data, and say what was remarkable about them."""
     from embed.recordings.clips import find_clips
     from embed.recordings.dataset import UnknownMachine
+    from embed.recordings.ground_truth import read_ground_truth, with_labels
 
     root, named = _data_root(settings)
     try:
-        dataset = find_clips(root, _split(settings.machine) or named, _split(settings.ids))
+        dataset = find_clips(
+            root,
+            _split(settings.machine) or named,
+            _split(settings.ids),
+            settings.supplemental,
+        )
+        if isinstance(settings, Settings) and settings.labels:
+            dataset = with_labels(dataset, read_ground_truth(settings.labels))
     except (FileNotFoundError, UnknownMachine) as error:
         raise UsageError(str(error)) from None
     for remark in dataset.remarks:
@@ -77,14 +85,14 @@ def _data_root(settings: EmbedSettings | Settings) -> tuple[Path, list[str]]:
     """Have the data in a folder; return it, and the machine types that its name asks for."""
     if settings.data == "demo":
         return _demo_data(quiet=settings.quiet), []
-    if settings.data.startswith("dcase2020:"):
-        from fetch.datasets import fetch_data_set, wanted
+    from fetch.datasets import fetch_data_set, is_data_set, wanted
 
+    if is_data_set(settings.data):
         try:
-            wanted(settings.data)
+            year = wanted(settings.data).year
         except ValueError as error:
             raise UsageError(str(error)) from None
-        folder = Path("dcase2020")
+        folder = Path(f"dcase{year}")
         return folder, [fetch_data_set(settings.data, folder, offline=settings.offline)]
     if settings.data:
         return Path(settings.data), []

@@ -64,10 +64,11 @@ def _promise(settings: Mapping[str, Any]) -> str:
         return "Nothing: it was made without thresholds, and gives scores only."
     if settings.get("threshold") == "gamma":
         return "Nothing: its thresholds come from a gamma distribution, for comparison."
+    scope = ", in each domain" if settings.get("threshold") == "domains" else ""
     return (
         "Of new normal recordings that are made as the learned ones were, at most the share that "
-        "is named for each machine is called anomalous, on average. No share of found faults is "
-        "promised: faults were not there to learn from."
+        f"is named for each machine is called anomalous, on average{scope}. No share of found "
+        "faults is promised: faults were not there to learn from."
     )
 
 

@@ -58,19 +58,51 @@ YEARS = {
         "ToyCar/test/section_00_source_test_normal_0000_car_A2_spd_28V_mic_1_noise_1.wav": (
             *("section_00", "test", "normal", "source", "car_A2_spd_28V_mic_1_noise_1"),
         ),
+        "Vacuum/test/section_00_test_0199.wav": ("section_00", "test", "unknown", "", ""),
+        "ToyDrone/test/section_00_0000.wav": ("section_00", "test", "unknown", "", ""),
+    },
+    "dcase2024": {
         "slider/test/section_00_target_test_anomaly_0049_noAttribute.wav": (
             *("section_00", "test", "anomalous", "target", ""),
+        ),
+        "3DPrinter/train/section_00_target_train_normal_0009_.wav": (
+            *("section_00", "train", "normal", "target", ""),
+        ),
+        "ToothBrush/test/section_00_0001.wav": ("section_00", "test", "unknown", "", ""),
+    },
+    "dcase2025": {
+        "fan/train/section_00_source_train_normal_0326_n_B.wav": (
+            *("section_00", "train", "normal", "source", "n_B"),
         ),
         "ToyPet/train/section_00_target_train_normal_0009_.wav": (
             *("section_00", "train", "normal", "target", ""),
         ),
-        "AutoTrash/test/section_00_test_0199.wav": ("section_00", "test", "unknown", "", ""),
-        "ToyDrone/test/section_00_0000.wav": ("section_00", "test", "unknown", "", ""),
+        "AutoTrash/train/section_00_source_train_normal_0001_noAttribute.wav": (
+            *("section_00", "train", "normal", "source", ""),
+        ),
+        "AutoTrash/test/section_00_test_0000.wav": ("section_00", "test", "unknown", "", ""),
+        "ToyRCCar/test/section_00_0000.wav": ("section_00", "test", "unknown", "", ""),
+    },
+    "dcase2026": {
         "ToyCarEmu/train/section_00_source_train_normal_0000_car_B1.wav": (
             *("section_00", "train", "normal", "source", "car_B1"),
         ),
+        "sliderEmu/test/section_00_target_test_normal_0003_noAttribute.wav": (
+            *("section_00", "test", "normal", "target", ""),
+        ),
+        "Sander/train/section_00_source_train_normal_0000_.wav": (
+            *("section_00", "train", "normal", "source", ""),
+        ),
+        "BlowerDustCollector/test/section_00_0000.wav": (
+            *("section_00", "test", "unknown", "", ""),
+        ),
     },
 }
+SUPPLEMENTAL = [
+    "section_00_machine_0001_.wav",
+    "section_00_source_supplemental_machine_0000.wav",
+    "section_00_noise_supplemental_normal_0000.wav",
+]
 
 
 def fill(root: Path, keys: Iterable[str]) -> Path:

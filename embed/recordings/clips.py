@@ -15,7 +15,7 @@ from embed.recordings.dataset import (
     absolute,
     data_set,
 )
-from embed.recordings.folders import read_folder
+from embed.recordings.folders import SupplementalUse, read_folder
 from embed.recordings.formats import is_recording
 from embed.recordings.layouts import (
     SNR_FOLDER,
@@ -29,22 +29,32 @@ from ground.text import nearest_hint
 
 
 def find_clips(
-    path: str | Path, machine_types: Sequence[str] = (), ids: Sequence[str] = ()
+    path: str | Path,
+    machine_types: Sequence[str] = (),
+    ids: Sequence[str] = (),
+    supplemental: SupplementalUse = "leave",
 ) -> DataSet:
     """List the clips of a data folder, of one machine's folder or of a CSV manifest.
 
-    `machine_types` and `ids` restrict them (`id_00` or just `00`). A path that does not exist is a
-    FileNotFoundError; a machine that is not there an UnknownMachine; a folder without any
-    recording, or whose names cannot be understood, a ValueError.
+    `machine_types` and `ids` restrict them (`id_00` or just `00`). With `supplemental="use"`,
+    DCASE's supplemental clips of a machine alone train it too. A path that does not exist is a
+    FileNotFoundError, and so are supplemental clips that are to be used and are not there; a
+    machine that is not there an UnknownMachine; a folder without any recording, or whose names
+    cannot be understood, a ValueError.
     """
     data = Path(path)
     if not data.exists():
         raise FileNotFoundError(
             f"there is no data at {str(data)!r}; give --data a folder of recordings, a CSV "
-            "manifest, 'demo' or 'dcase2020:<machine>'"
+            "manifest, 'demo' or 'dcase<year>:<machine>'"
         )
     if data.is_dir():
-        found = read_folder(absolute(data))
+        found = read_folder(absolute(data), supplemental)
+    elif supplemental == "use" and is_manifest(data):
+        raise FileNotFoundError(
+            f"--supplemental use: {str(data)!r} is a manifest; list its supplemental clips as rows "
+            "with the split train instead"
+        )
     elif is_manifest(data):
         found = read_manifest(data)
     else:
@@ -81,7 +91,7 @@ def clips_of_names(names: Iterable[str], source: Path) -> DataSet:
             f"{len(unrecognised)} of {len(unrecognised) + len(found)} names in {source} do not "
             f"tell machine type, split and label, first {unrecognised[0]!r}"
         )
-    layout = the_layout(source, examples, {clip.machine_id for clip, _ in found})
+    layout, _ = the_layout(source, examples, {clip.machine for clip, _ in found})
     dataset = data_set(source, source.stem, layout, found)
     return split_mimii(dataset) if layout == "mimii" else dataset
 

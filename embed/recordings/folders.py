@@ -7,12 +7,21 @@ import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from embed.recordings.attributes import is_attributes_csv, join_attributes
 from embed.recordings.dataset import Clip, DataSet, FileStats, Skipped, data_set, file_stats_of
 from embed.recordings.formats import SOUNDFILE_FORMATS, is_recording, why_unreadable
-from embed.recordings.layouts import LAYOUTS, FolderNames, layouts_in_one_line, the_layout
+from embed.recordings.layouts import (
+    LAYOUTS,
+    FolderNames,
+    layouts_in_one_line,
+    nearest_name,
+    the_layout,
+)
 from embed.recordings.plain import read_plain, why_not_plain
+
+SupplementalUse = Literal["leave", "use"]
 
 
 class File(NamedTuple):
@@ -23,45 +32,84 @@ class File(NamedTuple):
     stats: FileStats
 
 
-def read_folder(root: Path) -> DataSet:
+def read_folder(root: Path, supplemental: SupplementalUse = "leave") -> DataSet:
     """List the clips of a folder by the known layouts, or else by the plain one.
 
-    A folder without any recording, or in several layouts, is a ValueError.
+    With `supplemental="use"`, clips of a machine alone train it too. A folder without any
+    recording, or in several layouts, is a ValueError; one without supplemental clips of machines
+    that are to be used a FileNotFoundError.
     """
     walk = Walk(root)
     examples: dict[str, str] = {}
     found: list[tuple[Clip, FileStats]] = []
     others: dict[str, FileStats] = {}
-    n_supplemental = 0
+    beside: Counter[str] = Counter()
     names: FolderNames | None = None
     for file in walk.files():
         if names is None or names.key is not file.folder:
             names = FolderNames(root, file.folder)
-        if names.kind == "supplemental":
-            n_supplemental += 1
-            continue
         clip, layout = names.clip(file.name)
+        if names.kind == "supplemental":
+            kind, clip = names.supplemental(file.name)
+            layout = "sections"
+            beside.update(filter(None, [kind]))
+            if kind == "noise" or (kind and supplemental == "leave"):
+                continue
         if clip is None:
             others[file.folder + file.name] = file.stats
             continue
         examples.setdefault(layout, clip.key)
         found.append((clip, file.stats))
+    if supplemental == "use" and not beside["machine"]:
+        raise FileNotFoundError(_no_supplemental(root, beside))
     if not found:
         if not others:
             raise ValueError(_no_recordings(root, walk.skipped))
         if reason := why_not_plain(root, others):
             raise ValueError(_no_layout(root, others, reason))
         return read_plain(root, others, walk.top_folders, walk.skipped, walk.other_files)
-    layout = the_layout(root, examples, {clip.machine_id for clip, _ in found})
-    reason = f"its path is of no known layout; {layout} reads {LAYOUTS[layout]}"
-    remark = f"{n_supplemental} supplemental clips belong to no split and are not used"
+    layout, remark = the_layout(
+        root, examples, {clip.machine for clip, _ in found}, has_supplemental=bool(beside)
+    )
+    joined, remarks = join_attributes(root, walk.attributes_csvs, found)
     return data_set(
         root,
         root.name or "data",
         layout,
-        found,
-        skipped=[*walk.skipped, *(Skipped(key, reason) for key in others)],
-        remarks=[remark] if n_supplemental else [],
+        joined,
+        skipped=[*walk.skipped, *(Skipped(key, _no_clip(key, layout)) for key in others)],
+        remarks=[*filter(None, [remark, _supplemental_remark(beside, supplemental)]), *remarks],
+    )
+
+
+def _no_clip(key: str, layout: str) -> str:
+    """Say why a file is not used beside clips of a layout."""
+    nearest = nearest_name(key)
+    return (
+        f"its path is of no known layout; {layout} reads {LAYOUTS[layout]}"
+        f"{nearest and f'; {nearest}'}"
+    )
+
+
+def _supplemental_remark(n: Counter[str], use: SupplementalUse) -> str:
+    """Say how many supplemental clips there are, and what is done with them; "" without any."""
+    if not n:
+        return ""
+    if use == "use":
+        rest = f"; {n['noise']} of noise alone are not used" if n["noise"] else ""
+        return f"{n['machine']} supplemental clip(s) of a machine alone train it too{rest}"
+    kinds = {"machine": "of a machine alone", "noise": "of noise alone"}
+    counts = " and ".join(f"{n[kind]} {what}" for kind, what in kinds.items() if n[kind])
+    advice = "; --supplemental use trains with those of a machine" if n["machine"] else ""
+    return f"supplemental clips are not used: {counts}{advice}"
+
+
+def _no_supplemental(root: Path, n: Counter[str]) -> str:
+    there = f", only {n['noise']} of noise alone" if n["noise"] else ""
+    return (
+        f"--supplemental use: {str(root)!r} has no supplemental clip of a machine alone{there}; "
+        "expected <machine_type>/supplemental/section_00_source_supplemental_machine_0000.wav, as "
+        "DCASE 2025 and 2026 have; leave the flag out without them"
     )
 
 
@@ -75,6 +123,7 @@ class Walk:
         self.top_folders: list[str] = []
         self.other_files: Counter[str] = Counter()
         """How many files of each ending are no recordings."""
+        self.attributes_csvs: list[str] = []
 
     def files(self) -> Iterator[File]:
         """Yield each recording; OSError for a root that cannot be read."""
@@ -93,6 +142,8 @@ class Walk:
                         yield File(folder, name, stats)
                 elif not name.startswith("."):
                     self.other_files[PurePath(name).suffix.lower() or name] += 1
+                    if is_attributes_csv(name):
+                        self.attributes_csvs.append(folder + name)
             if not folder:
                 self.top_folders = [each.rstrip("/") for each in folders]
             waiting.extend(reversed(folders))
@@ -153,9 +204,10 @@ class Walk:
 
 
 def _no_layout(root: Path, others: dict[str, FileStats], reason: str) -> str:
+    nearest = nearest_name(min(others))
     return (
         f"cannot tell which machine {min(others)!r} in {str(root)!r} belongs to: {reason} "
-        f"({len(others)} recordings). Known are {layouts_in_one_line()}"
+        f"({len(others)} recordings){nearest and f'; {nearest}'}. Known are {layouts_in_one_line()}"
     )
 
 

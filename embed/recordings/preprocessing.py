@@ -1,4 +1,4 @@
-"""What is done to a waveform before the encoder: trim, denoise, normalise, lengthen."""
+"""What is done to a waveform before the encoder: subtract, trim, denoise, normalise, lengthen."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.recordings.dataset import ClipError
+from embed.recordings.stereo import without_reference
 from ground.options import CountOrZero, check_options
 
 Waveform = NDArray[np.float32]
 """Mono samples `(n_samples,)`, usually in [-1, 1]."""
 
-Channel = CountOrZero | Literal["mean"]
+Channel = CountOrZero | Literal["mean", "near", "far", "mix", "w1"]
+NUMBER_OF = {"near": 0, "far": 1}
+"""The channels of a stereo recording whose microphones are near to and far from the machine."""
 
 TRIM_DB = 40.0
 DENOISE_N_FFT, DENOISE_HOP = 1024, 256
@@ -34,16 +37,24 @@ class Preprocessing:
     denoise: bool = False
     """Subtract each frequency's median magnitude over time."""
     channel: Channel = 0
-    """The number of a channel, from 0, or the mean of all."""
+    """The number of a channel, from 0; the mean of all; or how near and far microphone are used:
+    `near` and `far` are channels 0 and 1, `mix` is their mean, `w1` is near without far."""
     short: Literal["error", "pad", "repeat"] = "error"
     """What to do with a clip that is shorter than the encoder's minimum."""
 
     def __post_init__(self) -> None:
         check_options(type(self), asdict(self))
+        number = NUMBER_OF.get(str(self.channel), self.channel)  # one fingerprint for both names
+        object.__setattr__(self, "channel", number)
 
 
 def preprocess(waveform: Waveform, preprocessing: Preprocessing) -> Waveform:
-    """Trim, denoise and normalise a waveform `(n_samples,)`, in this order."""
+    """Trim, denoise and normalise a waveform `(n_samples,)`, in this order.
+
+    Near and far, `(n_samples, 2)`, become one first: the channel `w1` is carried as both till here.
+    """
+    if waveform.ndim == 2:
+        waveform = without_reference(waveform[:, 0], waveform[:, 1])
     if preprocessing.trim:
         waveform = _trimmed(waveform)
     if preprocessing.denoise:

@@ -106,12 +106,12 @@ def _cut(
     blocks: Iterator[Waveform], n_window: int, hop: float, rate: int
 ) -> Iterator[tuple[int, Waveform]]:
     """Yield the first sample of each window, counted from the beginning, and its waveform."""
-    kept = np.empty(0, np.float32)  # the samples from `first` on
+    kept: Waveform | None = None  # the samples from `first` on
     first = n_samples = n_windows = 0
     problem: ClipError | None = None
     try:
         for block in blocks:
-            kept = np.concatenate([kept, block])
+            kept = block if kept is None else np.concatenate([kept, block])
             n_samples += len(block)
             while (start := round(n_windows * hop)) + n_window <= n_samples:
                 yield start, kept[start - first : start - first + n_window].copy()
@@ -122,7 +122,7 @@ def _cut(
         problem = error
     last_end = round((n_windows - 1) * hop) + n_window
     is_half = 2 * (n_samples - round(n_windows * hop)) >= n_window
-    if n_windows and n_samples > last_end and is_half:
+    if kept is not None and n_windows and n_samples > last_end and is_half:
         yield n_samples - n_window, kept[-n_window:].copy()
     if problem:
         raise problem

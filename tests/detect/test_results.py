@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from detect.fitting import ClipTable, DetectorChoice, FitUnit, Scores, fit_and_score, units
 from detect.out_of_fold import out_of_fold
 from detect.results import Decided, Result, official_score, rate_decisions, results
-from detect.thresholds import decide_machines
+from detect.thresholds import Decisions, MachineDecisions, Threshold, decide_machines
 
 
 def test_results_are_per_id_then_mean_hmean_and_pooled():
@@ -159,6 +159,72 @@ def test_domains_are_compared_by_the_rules_of_2021():
 
     assert (rows[0].auc_source, rows[0].auc_target) == (1.0, 1.0)
     assert official_score(rows, 2021) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "pauc", "published"),
+    [
+        (
+            (0.7126, 0.5902, 0.6484, 0.6948, 0.6714),
+            (0.468, 0.6434, 0.6142, 0.8838, 0.4402),
+            (
+                *(0.5510526315789473, 0.5978947368421053, 0.5810526315789474),
+                *(0.6178947368421053, 0.5089473684210526),
+            ),
+            0.5980289616592438,
+        ),
+        (
+            (0.7276, 0.4398, 0.6034, 0.6766, 0.698),
+            (0.5428, 0.394, 0.4376, 0.872, 0.451),
+            (
+                *(0.5926315789473684, 0.5278947368421053, 0.5057894736842106),
+                *(0.6389473684210526, 0.49473684210526314),
+            ),
+            0.5476277174340481,
+        ),
+    ],
+)
+def test_the_official_score_is_the_one_that_the_evaluator_of_2026_publishes(
+    source, target, pauc, published
+):
+    rows = [
+        Result(
+            machine_type,
+            "section_00",
+            *(1000, 100, 100),
+            auc=0.5,
+            pauc=own_pauc,
+            auc_source=own_source,
+            auc_target=own_target,
+        )
+        for machine_type, own_source, own_target, own_pauc in zip(
+            ("ToyDrone", "ToothBrush", "SewingMachine", "BlowerDustCollector", "Sander"),
+            *(source, target, pauc),
+            strict=True,
+        )
+    ]
+
+    for year in (2022, 2023, 2024, 2025, 2026):
+        assert official_score(rows, year) == pytest.approx(published, abs=1e-12)
+
+
+def test_decisions_of_a_domain_are_rated_within_it():
+    clips, (first, _) = sections()
+    flagged = ("source_test_normal_0", "source_test_anomalous_0", "target_test_anomalous_1")
+    keys = first.unit.test_keys
+    verdicts = tuple("anomalous" if k.endswith(flagged) else "normal" for k in keys)
+    decisions = Decisions(Threshold(4.0, 0.05, None, 100, 96), np.zeros(8), verdicts, 0.4)
+
+    row = results(
+        clips, [first], year=2022, decided=[MachineDecisions("fan", "section_00", keys, decisions)]
+    )[0]
+
+    # source: of 2 normals 1 is flagged, of 2 anomalies 1; target: 0 of 2 and 1 of 2
+    source, target = row.decided_source, row.decided_target
+    assert (source.false_alarms, source.recall, source.precision, source.f1) == (0.5, 0.5, 0.5, 0.5)
+    assert (target.false_alarms, target.recall, target.precision) == (0.0, 0.5, 1.0)
+    assert target.f1 == pytest.approx(2 / 3)
+    assert row.decided.recall == 0.5
 
 
 def test_the_official_score_of_2020_is_the_mean_of_auc_and_pauc():

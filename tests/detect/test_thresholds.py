@@ -350,3 +350,68 @@ def test_a_detector_without_a_boundary_has_no_rates_at_it(fitted):
     table, fit = fitted
 
     assert rates_at_boundary(table, [fit("mahalanobis")]) == {}
+
+
+def of_domains(n_source: int, n_target: int, shift: float) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Give scores of normal clips; those of the target domain are higher by `shift`."""
+    scores = np.concatenate([np.arange(n_source), np.arange(n_target) + shift]).astype(float)
+    return scores, ("source",) * n_source + ("target",) * n_target
+
+
+def test_the_threshold_of_two_domains_is_the_higher_one():
+    scores, domains = of_domains(99, 39, 70.5)
+
+    both = threshold_of(scores, 0.05, rule="domains", domains=domains)
+    of_target = threshold_of(scores[99:], 0.05)
+
+    assert both.value == of_target.value == 70.5 + 37  # the 38th of 39
+    assert threshold_of(scores, 0.05).value < both.value
+    assert (both.false_alarm_rate, both.n, both.k, both.rule) == (0.05, 138, 0, "domains")
+
+
+def test_a_domain_of_few_clips_promises_what_it_can():
+    scores, domains = of_domains(99, 10, 0.0)
+
+    threshold = threshold_of(scores, "auto", rule="domains", domains=domains)
+
+    assert threshold.false_alarm_rate == pytest.approx(1 / 11)
+    assert threshold.note.startswith("target: the threshold promises 9.09 % false alarms")
+
+
+@pytest.mark.parametrize(
+    ("domains", "message"),
+    [
+        (("source",) * 28 + ("target",) * 2, "domain target has 2 training clips.* needs 3"),
+        (("source",) * 20 + ("target",) * 10, "10 training clips cannot promise .* 0.05"),
+    ],
+)
+def test_a_promise_that_one_domain_cannot_keep_is_refused(domains, message):
+    with pytest.raises(ValueError, match=message):
+        threshold_of(np.arange(30.0), 0.05, rule="domains", domains=domains)
+
+
+@pytest.mark.parametrize("domains", [(), ("",) * 40, ("source",) * 40])
+def test_clips_of_one_domain_or_none_have_the_conformal_threshold(domains):
+    scores = np.arange(40.0)
+
+    by_domain = threshold_of(scores, 0.05, rule="domains", domains=domains)
+
+    assert by_domain.value == threshold_of(scores, 0.05).value
+    new = [-1.0, 20.5, 39.5, np.nan]
+    decided = decide(new, scores, by_domain, domains)
+    np.testing.assert_array_equal(decided.p_values, p_values(new, scores))
+
+
+def test_normals_of_either_domain_keep_the_promise_and_a_clip_above_both_is_anomalous(rng):
+    scores = np.concatenate([rng.normal(size=199), rng.normal(2.0, 1.0, size=99)])
+    domains = ("source",) * 199 + ("target",) * 99
+    threshold = threshold_of(scores, 0.05, rule="domains", domains=domains)
+
+    for mean in (0.0, 2.0):
+        decided = decide(rng.normal(mean, 1.0, size=4000), scores, threshold, domains)
+        assert np.mean([v == "anomalous" for v in decided.verdicts]) < 0.08
+    pooled = threshold_of(scores, 0.05)
+    in_target = decide(rng.normal(2.0, 1.0, size=4000), scores, pooled)
+    assert np.mean([v == "anomalous" for v in in_target.verdicts]) > 0.08  # the reason for it
+    assert decide([9.0], scores, threshold, domains).verdicts == ("anomalous",)
+    assert decide([9.0], scores, threshold, domains).p_values == pytest.approx(1 / 100)

@@ -687,7 +687,7 @@ def test_evaluation_sets_of_later_years_give_that_years_score_files(
     ran = pipeline("--data", tmp_path / "eval_data")
 
     assert ran.code == 0
-    assert "1 supplemental clips belong to no split and are not used" in ran.err
+    assert "supplemental clips are not used: 1 of a machine alone" in ran.err
     assert [path.name for path in ran.folder.glob("*.csv") if "score" in path.name] == [score_file]
     assert list(ran.scores(score_file)) == [test.format(i).split("/")[-1] for i in range(4)]
 

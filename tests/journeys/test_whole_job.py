@@ -269,7 +269,7 @@ def test_a_pair_that_cannot_be_is_a_usage_error_alone(pipeline, recordings):
         (["--set", "gwrp.r=x", "--pooling", "gwrp"], "gwrp.r should be a valid number; got 'x'"),
         (["--machine", "valv"], "did you mean 'valve'?"),
         (["--ids", "id_09"], "no machine ID 'id_09'"),
-        (["--channel", "left"], "--channel should be a valid integer or 'mean'; got 'left'"),
+        (["--channel", "left"], "'near', 'far', 'mix' or 'w1'; got 'left'"),
         (["--normalize", "loud"], "is not one of"),
         (["--seeds", "0"], "greater than or equal to 1"),
         (["--seed", "-1"], "greater than or equal to 0"),

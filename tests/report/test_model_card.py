@@ -38,6 +38,12 @@ def test_a_model_without_thresholds_promises_nothing():
     assert "Nothing: it was made without thresholds" in card
 
 
+def test_thresholds_of_domains_promise_it_in_each():
+    settings = {**FACTS["settings"], "threshold": "domains"}
+
+    assert "on average, in each domain." in model_card({**FACTS, "settings": settings})
+
+
 def test_the_model_of_a_run_counts_training_clips():
     card = model_card({**FACTS, "machines": [{**MACHINE, "facts": {}}]})
 

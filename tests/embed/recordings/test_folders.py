@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from data_folders import DCASE_2020, YEARS, fill
+from data_folders import DCASE_2020, SUPPLEMENTAL, YEARS, fill
 
 from embed.recordings.clips import find_clips
 from embed.recordings.layouts import LAYOUTS
@@ -28,19 +28,50 @@ def not_root() -> Iterator[Path]:
                 os.seteuid(0)
 
 
-def test_supplemental_clips_of_2025_are_left_out_and_said(tmp_path):
-    fill(tmp_path, YEARS["dcase2023"])
-    names = [
-        "section_00_machine_0001_.wav",
-        "section_00_source_supplemental_machine_0000.wav",
-        "section_00_noise_supplemental_normal_0000.wav",
-    ]
-    fill(tmp_path, [f"ToyPet/supplemental/{name}" for name in names])
+@pytest.mark.parametrize("layout", ["dcase2025", "dcase2026"])
+def test_supplemental_clips_are_left_out_and_said(layout, tmp_path):
+    fill(tmp_path, YEARS[layout])
+    fill(tmp_path, [f"fan/supplemental/{name}" for name in SUPPLEMENTAL])
     found = find_clips(tmp_path)
 
-    assert len(found.clips) == len(YEARS["dcase2023"])
+    assert found.layout == layout
+    assert len(found.clips) == len(YEARS[layout])
     assert found.skipped == ()
-    assert found.remarks == ("3 supplemental clips belong to no split and are not used",)
+    assert found.remarks == (
+        "supplemental clips are not used: 2 of a machine alone and 1 of noise alone; "
+        "--supplemental use trains with those of a machine",
+    )
+
+
+def test_supplemental_clips_of_a_machine_alone_can_train_it(tmp_path):
+    fill(tmp_path, YEARS["dcase2025"])
+    fill(tmp_path, [f"fan/supplemental/{name}" for name in SUPPLEMENTAL])
+    added = set(find_clips(tmp_path, supplemental="use")) - set(find_clips(tmp_path))
+
+    assert {clip.key.rpartition("/")[2]: clip.domain for clip in added} == {
+        SUPPLEMENTAL[0]: "",
+        SUPPLEMENTAL[1]: "source",
+    }
+    for clip in added:
+        assert (clip.machine, clip.split, clip.label) == (("fan", "section_00"), "train", "normal")
+    assert find_clips(tmp_path, supplemental="use").remarks == (
+        "2 supplemental clip(s) of a machine alone train it too; 1 of noise alone are not used",
+    )
+
+
+@pytest.mark.parametrize("beside", [[], [f"fan/supplemental/{SUPPLEMENTAL[2]}"]])
+def test_supplemental_clips_that_are_asked_for_must_be_there(beside, tmp_path):
+    fill(tmp_path, [*YEARS["dcase2025"], *beside])
+
+    with pytest.raises(FileNotFoundError, match="has no supplemental clip of a machine alone"):
+        find_clips(tmp_path, supplemental="use")
+
+
+def test_a_folder_called_supplemental_with_other_names_is_a_folder_like_others(tmp_path):
+    found = find_clips(fill(tmp_path, ["press7/supplemental/monday.wav", "press7/friday.wav"]))
+
+    assert {clip.machine_type for clip in found} == {"press7"}
+    assert len(found) == 2
 
 
 def test_clips_are_in_the_order_of_their_keys_however_folders_lie(tmp_path):

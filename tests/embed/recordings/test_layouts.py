@@ -1,5 +1,6 @@
 """What the real names of each data set are understood to say."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -127,6 +128,49 @@ def test_a_word_in_a_folder_further_up_is_no_label(parent, tmp_path):
     labels = Counter(clip.label for clip in found.clips)
     assert labels == {"normal": 4, "anomalous": 2}
     assert {clip.machine_type for clip in found.clips} == {"slider", "ToyCar"}
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("fan/train/sect_00_source_train_normal_0000.wav", "dcase2022: .*/train/section_00_so"),
+        ("fan/test/section_00_source_test_anomly_0001_vel_6.wav", "dcase2022: .*/test/section_00"),
+        ("fan/target_test/section_00-target_test_normal_0001.wav", "dcase2021: .*/target_test/"),
+        ("slider/train/normal_id00_00000000.wav", "dcase2020: .*/train/normal_id_00_00000000"),
+        ("slider/anomaly_id_00_00000001.wav", "dcase2020: .*/test/anomaly_id_00_00000000"),
+    ],
+)
+def test_a_name_that_nearly_matches_is_told_its_nearest_layout(key, nearest, tmp_path):
+    fill(tmp_path, [key])
+    if "anomaly" not in key:
+        with pytest.raises(ValueError, match=f"it is nearest to {nearest}"):
+            find_clips(tmp_path)
+    ((_, reason),) = find_clips(fill(tmp_path, DCASE_2020)).skipped
+
+    assert re.search(f"it is nearest to {nearest}", reason)
+
+
+def test_a_name_that_is_like_no_other_has_no_nearest_layout(tmp_path):
+    ((_, reason),) = find_clips(fill(tmp_path, [*DCASE_2020, "slider/test/monday.wav"])).skipped
+
+    assert "nearest" not in reason
+
+
+def test_years_with_other_rules_in_one_folder_are_refused(tmp_path):
+    fill(tmp_path, [*YEARS["dcase2021"], *YEARS["dcase2026"]])
+
+    with pytest.raises(ValueError, match=r"several layouts: dcase2021 \('.*'\), dcase2022 \('"):
+        find_clips(tmp_path)
+
+
+def test_years_with_the_same_rules_in_one_folder_are_remarked(tmp_path):
+    found = find_clips(fill(tmp_path, [*YEARS["dcase2024"], *YEARS["dcase2026"]]))
+
+    assert found.year == 2023
+    (remark,) = found.remarks
+    assert "several years of DCASE lie side by side" in remark
+    assert "3DPrinter (2024)" in remark
+    assert "sliderEmu (2026)" in remark
 
 
 def test_two_layouts_under_one_root_are_refused(tmp_path):

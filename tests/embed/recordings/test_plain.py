@@ -115,7 +115,7 @@ def test_recordings_beside_a_folder_of_anomalous_ones_only_are_normal(tmp_path):
 def test_what_looks_like_a_test_set_is_never_learned_as_normal(key, tmp_path):
     fill(tmp_path, [*names("pump", 3), key])
 
-    with pytest.raises(ValueError, match=r"^cannot tell which machine .* belongs to: .*\)\. Known"):
+    with pytest.raises(ValueError, match=r"^cannot tell which machine .* belongs to: .*\. Known"):
         find_clips(tmp_path)
 
 
