@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,17 +48,21 @@ class GroundTruth:
 
     path: Path
     said: Mapping[tuple[Machine, str], Said]
+    by_path: Mapping[tuple[Machine, str], Said]
+    """Clips of a machine that share their name, such as normal/1.wav and abnormal/1.wav."""
 
     def of(self, machine: Machine, name: str) -> Said | None:
         """Return label and domain of a clip by its name or path; None where it is not named."""
-        return self.said.get((machine, short_name(stem_of(name))))
+        folder, short = _parted(name)
+        return self.said.get((machine, short)) or self.by_path.get((machine, f"{folder}/{short}"))
 
 
 def read_ground_truth(path: str | Path) -> GroundTruth:
     """Read a file, or all files of a folder and of those below it.
 
     A path that does not exist is a FileNotFoundError. A folder without such files, a line that
-    cannot be understood, a clip that is named twice or in two ways is a ValueError.
+    cannot be understood, a clip that is named twice or in two ways is a ValueError. Clips of one
+    machine whose paths differ only in their folders are found by these paths.
     """
     given = Path(path)
     if not given.exists():
@@ -70,18 +75,29 @@ def read_ground_truth(path: str | Path) -> GroundTruth:
     if not files:
         raise ValueError(f"{given} holds no ground truth; {_EXPECTED}")
     said: dict[tuple[Machine, str], Said] = {}
+    by_path: dict[tuple[Machine, str], Said] = {}
     for file in files:
+        rows = list(_rows(file))
+        names = Counter((machine, _parted(name)[1]) for _, machine, name, _ in rows)
         lines: dict[tuple[Machine, str], int] = {}
-        for line, machine, name, new in _rows(file):
-            key = machine, short_name(stem_of(name))
-            if key in lines:
+        for line, machine, name, new in rows:
+            folder, short = _parted(name)
+            place, name_alone = (machine, f"{folder}/{short}"), (machine, short)
+            if place in lines:
                 raise ValueError(
-                    f"{file}: lines {lines[key]} and {line} name the same clip {visible(name)!r}; "
+                    f"{file}: lines {lines[place]} and {line} name the same clip {visible(name)!r}; "
                     "keep one of them"
                 )
-            lines[key] = line
-            said[key] = _together(said.get(key, ("unknown", "")), new, f"{file}: line {line}")
-    return GroundTruth(given, said)
+            lines[place] = line
+            is_unique = names[name_alone] == 1
+            found, key = (said, name_alone) if is_unique else (by_path, place)
+            found[key] = _together(found.get(key, ("unknown", "")), new, f"{file}: line {line}")
+    return GroundTruth(given, said, by_path)
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """Part the path of a clip into its folder and the short form of its name."""
+    return name.replace("\\", "/").rpartition("/")[0], short_name(stem_of(name))
 
 
 def with_labels(dataset: DataSet, truth: GroundTruth) -> DataSet:

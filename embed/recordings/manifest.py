@@ -80,14 +80,6 @@ def read_manifest(path: Path) -> DataSet:
     )
 
 
-def read_clips(path: Path) -> list[Clip]:
-    """Read the clips of a manifest whose recordings need not be there; faults name the line."""
-    manifest = absolute(path)
-    if not manifest.is_file():
-        raise ValueError(f"{path}: no such manifest; expected a CSV file: {LAYOUTS['manifest']}")
-    return [_clip(manifest, line, row) for line, row in manifest_rows(manifest, _COLUMNS)]
-
-
 def manifest_rows(manifest: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield `(line number, row)` of a CSV whose columns are checked, values stripped.
 
