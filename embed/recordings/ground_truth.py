@@ -85,8 +85,8 @@ def read_ground_truth(path: str | Path) -> GroundTruth:
             place, name_alone = (machine, f"{folder}/{short}"), (machine, short)
             if place in lines:
                 raise ValueError(
-                    f"{file}: lines {lines[place]} and {line} name the same clip {visible(name)!r}; "
-                    "keep one of them"
+                    f"{file}: lines {lines[place]} and {line} name the same clip "
+                    f"{visible(name)!r}; keep one of them"
                 )
             lines[place] = line
             is_unique = names[name_alone] == 1
