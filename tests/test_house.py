@@ -78,6 +78,10 @@ TESTED_IN = {
         f"pipeline/{name}.py": COMMANDS
         for name in ("printing", "run_files", "run_folder", "settings", "sources")
     },
+    "pipeline/watching/delivery_settings.py": "tests/pipeline/watching/test_delivery.py",
+    "pipeline/watching/machine_records.py": "tests/pipeline/watching/test_mqtt.py",
+    "pipeline/watching/mqtt_connection.py": "tests/pipeline/watching/test_mqtt.py",
+    "pipeline/watching/sink.py": "tests/pipeline/watching/test_delivery.py",
 }
 """Modules without a test file of their own, and where they are tested instead."""
 
