@@ -191,7 +191,8 @@ def test_waits_double_up_to_a_longest_and_respect_what_the_receiver_asks():
 def kill_again_and_again(path, port, n_kills):
     """Start the process that delivers, and kill it at any moment of its work."""
     rng = random.Random(n_kills)
-    command = [sys.executable, str(TESTS / "delivery_worker.py"), path, f"http://127.0.0.1:{port}/"]
+    command = [sys.executable, str(TESTS / "delivery_worker.py"), path]
+    command.append(f"webhook=http://127.0.0.1:{port}/")
     environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
     for _ in range(n_kills):
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)

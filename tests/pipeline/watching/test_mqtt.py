@@ -1,21 +1,27 @@
 """A real broker gets messages and the state of each machine, also after it was away."""
 
 import json
+import os
+import random
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from alarm_receivers import make_certificates, mosquitto, subscriber
 from watched_machines import add_alarm, add_machine, message, put, state_file, states
 
 from pipeline.exits import UsageError
+from pipeline.watching import mqtt_connection
 from pipeline.watching.delivery import BackOff, Deliveries, sinks_of
 from pipeline.watching.delivery_settings import DeliverySettings
 from pipeline.watching.mqtt import topic_name
 
 pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed")
 QUICK = BackOff(0.02, 0.1)
+WORKER = Path(__file__).resolve().parents[2] / "delivery_worker.py"
 
 
 def wait_until(is_true, seconds=15.0):
@@ -93,26 +99,76 @@ def test_home_assistant_finds_a_problem_and_a_score_for_each_machine(tmp_path):
     assert all(set(part).isdisjoint("+# ") for part in parts)
 
 
+def started_worker(path, broker):
+    command = [sys.executable, str(WORKER), path, f"mqtt=127.0.0.1:{broker.port}"]
+    environment = {**os.environ, "PYTHONPATH": str(WORKER.parents[1])}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
 def test_a_watch_that_is_killed_is_said_by_its_last_will(tmp_path):
     path = state_file(tmp_path)
-    code = (
-        "import sys, time; from pathlib import Path\n"
-        "from pipeline.watching.delivery import Deliveries, sinks_of\n"
-        "from pipeline.watching.delivery_settings import DeliverySettings\n"
-        "sinks = sinks_of(DeliverySettings(mqtt=sys.argv[2]))\n"
-        "Deliveries(Path(sys.argv[1]), sinks).start(); time.sleep(60)"
-    )
 
     with (
         mosquitto(tmp_path) as broker,
         subscriber(broker.port, "anomalous-sound/availability") as received,
     ):
-        command = [sys.executable, "-c", code, path, f"127.0.0.1:{broker.port}"]
-        watch = subprocess.Popen(command)
+        watch = started_worker(path, broker)
         wait_until(lambda: [text for _, text, _ in received] == ["online"])
         watch.kill()
-        watch.wait()
+        watch.communicate()
         wait_until(lambda: [text for _, text, _ in received] == ["online", "offline"])
+
+
+def test_a_broker_that_hangs_delays_nothing_and_gets_all_once_it_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(mqtt_connection, "LIMIT_S", 0.3)
+    path = state_file(tmp_path)
+
+    with mosquitto(tmp_path) as broker:
+        deliveries = delivering(path, broker, said := [])
+        with subscriber(broker.port, "anomalous-sound/messages") as received:
+            wait_until(lambda: "anomalous-sound/availability" in retained(broker.port, "#"))
+            broker.process.send_signal(signal.SIGSTOP)
+            started = time.monotonic()
+            put(path, ["a", "b"], "mqtt")
+            assert time.monotonic() - started < 1
+            wait_until(lambda: len(said) >= 2)
+            broker.process.send_signal(signal.SIGCONT)
+            wait_until(lambda: states(path)["mqtt"].waiting == 0)
+            wait_until(lambda: {"a", "b"} <= {json.loads(text)["id"] for _, text, _ in received})
+        deliveries.close(5)
+
+    assert "did not acknowledge a message" in said[0][1]
+
+
+@pytest.mark.faults
+def test_brokers_that_come_and_go_and_killed_watches_lose_nothing(tmp_path):
+    path, rng, n_rounds = state_file(tmp_path), random.Random(0), 30
+    ids = [f"m{number}" for number in range(20 * n_rounds)]
+
+    with mosquitto(tmp_path, "allow_anonymous true\nmax_queued_messages 0") as broker:
+        with subscriber(broker.port, "anomalous-sound/messages", client_id="reader"):
+            pass
+        for number in range(n_rounds):
+            watch = started_worker(path, broker)
+            put(path, ids[20 * number : 20 * number + 20], "mqtt")
+            time.sleep(rng.uniform(0.2, 1.0))
+            broker.stop()
+            time.sleep(rng.uniform(0.0, 0.2))
+            broker.start()
+            time.sleep(rng.uniform(0.0, 0.5))
+            watch.kill()
+            watch.communicate()
+        deliveries = delivering(path, broker)
+        with subscriber(broker.port, "anomalous-sound/messages", client_id="reader") as received:
+            wait_until(lambda: states(path)["mqtt"].waiting == 0, seconds=60)
+            wait_until(lambda: len({text for _, text, _ in received}) == len(ids))
+        deliveries.close(5)
+
+    arrived = [json.loads(text)["id"] for _, text, _ in received]
+    assert list(dict.fromkeys(arrived)) == ids
+    assert len(arrived) - len(ids) <= 2 * n_rounds
 
 
 def test_a_password_and_tls_are_needed_where_the_broker_says_so(tmp_path, monkeypatch):
