@@ -111,6 +111,8 @@ class _Delivery:
     refusals: tuple[int, int] = (0, 0)
     """The number of the message that was refused last, and how often in a row."""
     problem: str = ""
+    n_dropped: int = 0
+    has_told_dropped: bool = False
     has_tidied: bool = False
 
     def run(self) -> None:
@@ -131,12 +133,13 @@ class _Delivery:
         try:
             if not self.has_tidied:
                 outbox.try_refused_again(connection, self.sink.name)
+                self.n_dropped = outbox.n_dropped(connection, self.sink.name)
                 self.has_tidied = True
             waiting = outbox.next_of(connection, self.sink.name)
             if waiting is None:
                 self.sink.idle(connection)
             else:
-                self.sink.deliver(Message.from_json(waiting.message_json))
+                self.sink.deliver(_read(waiting))
                 outbox.mark_delivered(connection, self.sink.name, waiting.number)
             self._note_success(connection)
         except Undelivered as failure:
@@ -177,11 +180,20 @@ class _Delivery:
             self.problem = reason
         try:
             outbox.mark_failed(connection, self.sink.name, reason)
+            self._tell_of_dropped(connection)
             if waiting and failure.is_refused:
                 self._count_refusal(connection, waiting, reason)
         except sqlite3.Error:
             pass  # the disk is what fails, and that was told
         return self.back_off.after(self.n_failures, failure.retry_after_s)
+
+    def _tell_of_dropped(self, connection: sqlite3.Connection) -> None:
+        """Tell, once, that the outbox is full and loses its oldest messages."""
+        n_dropped = outbox.n_dropped(connection, self.sink.name)
+        if n_dropped > self.n_dropped and not self.has_told_dropped:
+            what = f"more than {outbox.MOST:,} messages wait, and the oldest are dropped"
+            self.tell("warning", f"{self.sink.name}: {what}")
+            self.has_told_dropped = True
 
     def _count_refusal(
         self, connection: sqlite3.Connection, waiting: outbox.Waiting, reason: str
@@ -194,6 +206,14 @@ class _Delivery:
             outbox.set_aside(connection, waiting.number, reason)
             what = "it is set aside until the next start, and the next ones are delivered"
             self.tell("warning", f"{self.sink.name}: a message was refused {count} times; {what}")
+
+
+def _read(waiting: outbox.Waiting) -> Message:
+    """Read a message; one that another version wrote, and this one cannot read, is refused."""
+    try:
+        return Message.from_json(waiting.message_json)
+    except ValueError as error:
+        raise Undelivered(one_line(error), is_refused=True) from None
 
 
 def sinks_of(settings: DeliverySettings) -> list[Sink]:

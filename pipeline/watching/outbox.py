@@ -147,3 +147,9 @@ def n_waiting(connection: sqlite3.Connection, sink: str) -> int:
     """Count the messages that wait for a sink."""
     query = "SELECT count(*) FROM outbox WHERE sink = ? AND refused = ''"
     return int(connection.execute(query, (sink,)).fetchone()[0])
+
+
+def n_dropped(connection: sqlite3.Connection, sink: str) -> int:
+    """Count the messages that made room for others before a sink had them."""
+    query = "SELECT coalesce(sum(dropped), 0) FROM sinks WHERE sink = ?"
+    return int(connection.execute(query, (sink,)).fetchone()[0])

@@ -199,6 +199,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Log nothing; a request may hold a credential."""
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer a request that is none, or of another method than GET."""
+        self.close_connection = True
+        self.request_version = self.protocol_version  # else an answer without headers is sent
+        self._send(code, f"{message or 'error'}\n".encode("ascii", "replace"))
+
     def do_HEAD(self) -> None:
         self.do_GET()
 

@@ -2,10 +2,12 @@
 
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from alarm_receivers import free_port, web_server
 from watched_machines import put, state_file, states
 
 from pipeline.exits import UsageError
+from pipeline.watching import outbox
 from pipeline.watching.credentials import Credential
 from pipeline.watching.delivery import BackOff, Deliveries, sinks_of
 from pipeline.watching.delivery_settings import DeliverySettings
@@ -128,6 +131,38 @@ def test_a_message_that_is_refused_holds_up_no_other_and_is_tried_after_a_restar
     assert (aside.waiting, aside.refused) == (0, 1)
     assert any("refused 5 times; it is set aside" in text for _, text in said)
     assert again.ids == ["bad"]
+
+
+def test_a_message_that_cannot_be_read_holds_up_no_other(tmp_path):
+    path = state_file(tmp_path)
+    put(path, ["a", "b"], "recorder")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE outbox SET message_json = '{' WHERE id = 'a'")
+    sink = Recorder()
+
+    deliveries = delivering(path, [sink])
+    wait_until(lambda: sink.ids == ["b"])
+    deliveries.close(5)
+
+    assert states(path)["recorder"].refused == 1
+
+
+def test_a_full_outbox_is_told_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(outbox, "MOST", 2)
+    path = state_file(tmp_path)
+    sink = Recorder(failures=[Undelivered("it is down")] * 1000)
+    deliveries = delivering(path, [sink], said := [])
+    put(path, ["a"], "recorder")
+    wait_until(lambda: said)
+
+    put(path, ["b", "c", "d"], "recorder")
+    wait_until(lambda: len(said) > 1)
+    put(path, ["e"], "recorder")
+    time.sleep(0.2)
+    deliveries.close(5)
+
+    dropped = [text for _, text in said if "dropped" in text]
+    assert dropped == ["recorder: more than 2 messages wait, and the oldest are dropped"]
 
 
 def test_closing_delivers_what_waits_and_gives_up_at_the_first_failure(tmp_path):

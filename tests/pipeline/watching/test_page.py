@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import os
+import re
 import socket
 import urllib.parse
 
@@ -66,6 +67,21 @@ def test_every_answer_forbids_what_the_page_does_not_need(served):
             "default-src 'none'; script-src 'self';"
         )
         assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [b"POST / HTTP/1.1", b"<script> / HTTP/1.1", b"GET", b"\xff\xfe", b"GET / HTTP/9"],
+)
+def test_a_request_that_is_none_is_refused_and_the_connection_ends(served, request_line):
+    port = urllib.parse.urlsplit(served.url).port
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(request_line + b"\r\nHost: localhost\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    assert re.match(rb"HTTP/1\.1 (400|501|505) ", answer)
+    assert b"text/plain" in answer
+    assert b"default-src 'none'" in answer
 
 
 def test_the_state_is_sent_again_only_when_it_has_changed(served):
