@@ -38,6 +38,7 @@ from pipeline.settings import (
     settings_of,
 )
 from pipeline.systems import SYSTEMS
+from pipeline.watching.watch_settings import WatchSettings
 
 PROMISE = (
     "Tell, per machine, how anomalous each clip is.\n\n"
@@ -220,6 +221,22 @@ def check_command(
     from pipeline.verdicts import check_and_print
 
     raise typer.Exit(check_and_print(recordings, settings))
+
+
+@app.command("watch")
+@with_flags(WatchSettings)
+@_resumable
+def watch_command(
+    settings: WatchSettings,
+    source: Annotated[
+        str,
+        typer.Argument(help="A folder, - for standard input, mic, or a TOML file of sources."),
+    ],
+) -> None:
+    """Watch machines for months, and raise an alarm when one sounds anomalous."""
+    from pipeline.watching.watch import watch
+
+    raise typer.Exit(watch(source, settings))
 
 
 @app.command("evaluate")

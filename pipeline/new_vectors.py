@@ -125,6 +125,28 @@ def clip_vectors(
     return rows
 
 
+def clip_window(parts: Sequence[Part], path: Path) -> EncodedWindow:
+    """Compute the vectors of a whole clip, and keep its waveform, reading the file once.
+
+    ClipError for what is wrong with the recording, for each of the model's encoders.
+    """
+    from embed.recordings.audio import Need, load_for
+    from embed.recordings.dataset import ClipError
+    from embed.recordings.windows import Window
+
+    rates = sample_rates(parts)
+    unaltered = replace(as_recorded(parts), trim=False)
+    by_rate: dict[int, Window] = {}
+    for rate, recording in zip(
+        rates, load_for(path, [Need(rate, 1) for rate in rates], unaltered), strict=True
+    ):
+        if isinstance(recording, ClipError):
+            raise recording
+        by_rate[rate] = Window(recording.waveform, 0.0, len(recording.waveform) / rate)
+    (window,) = encoded(parts, [by_rate])
+    return window
+
+
 def window_vectors(
     parts: Sequence[Part], path: Path, window_s: float, hop_s: float
 ) -> Iterator[EncodedWindow]:
@@ -214,7 +236,8 @@ def encoded(
             for own, row in zip(rows, matrix, strict=True):
                 own[number] = row
     for by_rate, own in zip(windows, rows, strict=True):
-        rate, window = next(iter(by_rate.items()))
+        rate = max(by_rate)
+        window = by_rate[rate]
         yield EncodedWindow(window.waveform, rate, window.start_s, window.end_s, own)
 
 
