@@ -15,6 +15,8 @@ from pipeline.watching.message import Message
 
 MOST = 10_000
 """Messages kept per sink. The oldest makes room for a new one, and is counted as dropped."""
+REMEMBERED = 100
+"""Messages that are remembered for the page, delivered or not."""
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS outbox (
@@ -25,6 +27,8 @@ TABLES = (
         sink TEXT PRIMARY KEY, delivered INTEGER NOT NULL DEFAULT 0,
         dropped INTEGER NOT NULL DEFAULT 0, failing_since TEXT NOT NULL DEFAULT '',
         problem TEXT NOT NULL DEFAULT '')""",
+    """CREATE TABLE IF NOT EXISTS told (
+        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, message_json TEXT NOT NULL)""",
 )
 
 
@@ -62,12 +66,19 @@ def put(connection: sqlite3.Connection, message: Message, sinks: Sequence[str]) 
 
     A message whose id waits already is not added again. Beyond `MOST` the oldest of the sink goes.
     """
+    text = message.as_json()
+    connection.execute(
+        "INSERT OR IGNORE INTO told (id, message_json) VALUES (?, ?)", (message.id, text)
+    )
+    connection.execute(
+        "DELETE FROM told WHERE number <= (SELECT max(number) FROM told) - ?", (REMEMBERED,)
+    )
     for sink in sinks:
         connection.execute("INSERT OR IGNORE INTO sinks (sink) VALUES (?)", (sink,))
         connection.execute(
             "INSERT INTO outbox (sink, id, message_json) VALUES (?, ?, ?) "
             "ON CONFLICT (sink, id) DO NOTHING",
-            (sink, message.id, message.as_json()),
+            (sink, message.id, text),
         )
         dropped = connection.execute(
             "DELETE FROM outbox WHERE sink = ? AND number IN (SELECT number FROM outbox "
@@ -130,6 +141,12 @@ def try_refused_again(connection: sqlite3.Connection, sink: str) -> None:
         connection.execute(
             "UPDATE outbox SET refused = '' WHERE sink = ? AND refused != ''", (sink,)
         )
+
+
+def told(connection: sqlite3.Connection) -> list[str]:
+    """Return the messages that were put in last, as JSON, newest first."""
+    rows = connection.execute("SELECT message_json FROM told ORDER BY number DESC")
+    return [text for (text,) in rows]
 
 
 def states(connection: sqlite3.Connection) -> list[SinkState]:

@@ -16,6 +16,8 @@ from pipeline.watching.machine_records import MachineRecord, MachineRecords
 from pipeline.watching.score_history import POINTS, ScoreHistory, first_part, part_s
 
 ALARMS_SHOWN = 30
+NEWS_SHOWN = 10
+ALARM_KINDS = ("alarm", "alarm_over")
 BUSY_S = 5.0
 
 
@@ -49,6 +51,7 @@ class PageState:
                 "n_parts": POINTS,
                 "machines": [self._machine(record, span, now) for record in machines],
                 "alarms": _alarms(self._connection),
+                "news": _news(self._connection),
                 "deliveries": [asdict(each) for each in outbox.states(self._connection)],
             }
             return json_text(_shown(state))
@@ -77,19 +80,30 @@ def _alarms(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     )
     alarms = []
     for id, machine, source, started_at, ended_at, text, feedback in rows:
-        try:
-            message = json.loads(text)
-        except (TypeError, ValueError):
-            message = None
         alarms.append(
             {
-                **(message if isinstance(message, dict) else {}),
+                **_message(text),
                 **{"id": id, "machine": machine, "source": source, "at": started_at},
                 "ended_at": ended_at or "",
                 "feedback": feedback or "",
             }
         )
     return alarms
+
+
+def _news(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+    """Return what was told last besides alarms, newest first: drift, and sources that failed."""
+    messages = map(_message, outbox.told(connection))
+    return [m for m in messages if m and m.get("kind") not in ALARM_KINDS][:NEWS_SHOWN]
+
+
+def _message(text: str) -> dict[str, Any]:
+    """Read a message; one that cannot be read is empty."""
+    try:
+        message = json.loads(text)
+    except (TypeError, ValueError):
+        return {}
+    return message if isinstance(message, dict) else {}
 
 
 def _shown(value: Any) -> Any:

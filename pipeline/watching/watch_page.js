@@ -1,6 +1,7 @@
 "use strict";
 // Everything from outside is set as text or as an attribute, never as HTML.
 
+const FEWEST_PARTS = 24;
 const EVERY_MS = 5000;
 const LIMIT_MS = 15000;
 const KINDS = {
@@ -204,6 +205,14 @@ function showDelivery(item, delivery) {
   item.replaceChildren(make("b", "", delivery.sink), ` ${deliveryText(delivery)}`);
 }
 
+function showNews(item, message) {
+  const name = message.machine || message.source || "";
+  item.replaceChildren(
+    make("b", "", `${KINDS[message.kind] || message.kind}: ${name} `),
+    make("span", "dim", when(message.at)), make("br"), message.sentence || "",
+  );
+}
+
 function summary(state) {
   const inAlarm = state.machines.filter((machine) => machine.alarm_since).length;
   document.title = inAlarm ? `(${inAlarm}) Watched machines` : "Watched machines";
@@ -212,7 +221,17 @@ function summary(state) {
   return inAlarm ? `${count}, ${inAlarm} in alarm` : `${count}, none in alarm`;
 }
 
+/* A watch that has just begun is drawn from its first score on. */
+function zoom(state) {
+  const firsts = state.machines.filter((m) => m.points.length).map((m) => m.points[0][0]);
+  const end = state.first_part + state.n_parts;
+  const first = Math.min(...firsts, end - FEWEST_PARTS);
+  state.first_part = Math.max(state.first_part, first);
+  state.n_parts = end - state.first_part;
+}
+
 function show(state) {
+  zoom(state);
   const text = summary(state);
   if (byId("summary").textContent !== text) byId("summary").textContent = text;
   const machines = [...state.machines].sort((a, b) => Number(!a.alarm_since) - Number(!b.alarm_since));
@@ -220,6 +239,8 @@ function show(state) {
   if (state.alarms.length) byId("alarms").querySelector(":scope > p")?.remove();
   reconcile(byId("alarms"), state.alarms, (alarm) => alarm.id, createAlarm, updateAlarm);
   if (!state.alarms.length) byId("alarms").replaceChildren(make("p", "dim", "There was no alarm yet."));
+  byId("news-section").hidden = !state.news.length;
+  reconcile(byId("news"), state.news, (message) => message.id, () => make("li"), showNews);
   byId("deliveries-section").hidden = !state.deliveries.length;
   reconcile(byId("deliveries"), state.deliveries, (d) => d.sink, () => make("li"), showDelivery);
 }

@@ -43,6 +43,16 @@ def test_the_oldest_message_makes_room_and_is_counted(tmp_path, monkeypatch):
     assert (states(path)["exec"].waiting, states(path)["exec"].dropped) == (3, 2)
 
 
+def test_the_last_messages_are_remembered_also_when_they_are_delivered(tmp_path, monkeypatch):
+    monkeypatch.setattr(outbox, "REMEMBERED", 2)
+    path = state_file(tmp_path)
+
+    put(path, ["a", "b", "c", "b"])
+
+    with closing(sqlite3.connect(path)) as connection:
+        assert outbox.told(connection) == [message("c").as_json(), message("b").as_json()]
+
+
 def test_a_message_that_is_set_aside_holds_up_no_other_and_can_be_tried_again(tmp_path):
     path = state_file(tmp_path)
     put(path, ["a", "b"], "exec")

@@ -6,7 +6,9 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import urllib.parse
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from browser import chromium  # noqa: F401 - a fixture
 from watched_machines import add_alarm, add_machine, ago, message, put, state_file
 
 from pipeline.exits import UsageError
+from pipeline.watching import outbox
 from pipeline.watching.delivery_settings import DeliverySettings
 from pipeline.watching.page import page_of, serve
 
@@ -37,6 +40,8 @@ def watch(tmp_path_factory):
     add_alarm(path, message("a1", at=ago(50), score=3.5, p_value=0.01, **files))
     add_alarm(path, message(EVIL, machine=EVIL, at=ago(99), sentence=EVIL, reason=EVIL, sound=EVIL))
     put(path, ["a1"], "mqtt")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        outbox.put(connection, message("d", kind="drift", machine=EVIL, sentence=EVIL), [])
     return path, alarms
 
 
@@ -227,6 +232,7 @@ def test_names_and_sentences_from_outside_are_shown_and_never_run(served, chromi
 
     assert EVIL in tab.locator("#machines h3").all_inner_texts()
     assert tab.locator("#alarms article").nth(1).locator(".sentence").inner_text() == EVIL
+    assert EVIL in tab.inner_text("#news")
     assert tab.evaluate("document.querySelectorAll('main script, main img[src=x]').length") == 0
     assert wrong == []
     tab.context.close()

@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 from watched_machines import add_alarm, add_machine, ago, message, put, state_file
 
+from pipeline.watching import outbox
 from pipeline.watching.page_state import PageState
 
 
@@ -30,6 +31,18 @@ def test_machines_alarms_and_deliveries_are_shown(tmp_path):
     ]
     assert state["alarms"][0]["sound"] == "a/new.flac"
     assert state["deliveries"][0]["waiting"] == 1
+
+
+def test_what_was_told_besides_alarms_is_shown(tmp_path):
+    path = state_file(tmp_path)
+    put(path, ["alarm"], "exec")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for kind in ("drift", "source_failed"):
+            outbox.put(connection, message(kind, kind=kind), ["exec"])
+
+    news = json.loads(PageState(path).as_json("hour"))["news"]
+
+    assert [each["kind"] for each in news] == ["source_failed", "drift"]
 
 
 def test_control_characters_and_damaged_messages_disturb_nothing(tmp_path):
