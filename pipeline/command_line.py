@@ -26,6 +26,7 @@ from pipeline.exits import (
 from pipeline.interrupts import end_at_the_next
 from pipeline.screen import messages, say
 from pipeline.settings import (
+    JUDGE,
     OUT,
     AnySettings,
     CheckSettings,
@@ -203,6 +204,8 @@ def learn_command(
     from pipeline.recalibrating import recalibrate_model
 
     settings = replace(settings, data=recordings)
+    if settings.with_feedback and not settings.recalibrate:
+        raise UsageError("--with-feedback is for --recalibrate")
     learned = recalibrate_model(settings) if settings.recalibrate else learn_model(settings)
     print_learned(learned, settings)
     raise typer.Exit(FAILED if learned.failed else CLIPS_LEFT_OUT if learned.left_out else DONE)
@@ -237,6 +240,32 @@ def watch_command(
     from pipeline.watching.watch import watch
 
     raise typer.Exit(watch(source, settings))
+
+
+@app.command("feedback")
+def feedback_command(
+    alarm: Annotated[str, typer.Argument(help="The id of an alarm, or its beginning.")],
+    normal: Annotated[
+        bool | None,
+        option(
+            "--normal/--anomalous",
+            JUDGE,
+            "What you found when you went to look.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[Path, option("--out", OUT, "Folder of the watch.")] = Path("watch"),
+) -> None:
+    """Keep your word on an alarm, for `learn --recalibrate --with-feedback`."""
+    from pipeline.watching.feedback import give_feedback
+
+    if normal is None:
+        raise UsageError("say what you found: --normal or --anomalous")
+    kept, windows = give_feedback(alarm, "normal" if normal else "anomalous", out)
+    where = (
+        f"{len(windows)} windows in {windows[0].parent}" if windows else "no sound is kept of it"
+    )
+    messages.print(f"{kept.message.machine}, alarm {kept.id}: {kept.feedback}; {where}")
 
 
 @app.command("evaluate")

@@ -85,7 +85,7 @@ class AlarmsFolder:
     def keep_sound(self, name: str, sound: np.ndarray, sample_rate: int) -> str:
         """Write a sound (n_samples,) of 16 bits; return its file name, "" where it is not kept."""
         file = f"{name}.flac"
-        if not self._write(file, _flac(sound, sample_rate)):
+        if not self._write(file, flac(sound, sample_rate)):
             return ""
         self._growing[file] = _Growing(sound, sample_rate, round(self.after_s * sample_rate))
         return file
@@ -99,7 +99,7 @@ class AlarmsFolder:
             return
         growing.sound = np.concatenate([growing.sound, samples])
         growing.n_left -= len(samples)
-        written = self._write(file, _flac(growing.sound, growing.sample_rate))
+        written = self._write(file, flac(growing.sound, growing.sample_rate))
         if growing.n_left <= 0 or not written:
             self.stop_adding(file)
 
@@ -142,7 +142,7 @@ class AlarmsFolder:
             total -= size
 
 
-def _flac(sound: np.ndarray, sample_rate: int) -> bytes:
+def flac(sound: np.ndarray, sample_rate: int) -> bytes:
     import soundfile
 
     file = io.BytesIO()

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ from pipeline.watching.listening import Listener
 from pipeline.watching.machines import Machines, ToBeReadAgain
 from pipeline.watching.message import Message
 from pipeline.watching.microphone import MicrophoneSource
+from pipeline.watching.page import page_of
 from pipeline.watching.source import Back, Ended, Failed, Item, NewFile, NewWindow, Source
 from pipeline.watching.sources_file import SourceChoice, sources_of
 from pipeline.watching.standard_output import StandardOutput
@@ -80,7 +81,11 @@ def watch(source: str, settings: WatchSettings) -> int:
         sources = [_source(choice, settings, listener) for choice in choices]
         deliveries = Deliveries(settings.out / STATE_FILE, [StandardOutput(), *sinks_of(settings)])
         watching = Watch(settings, choices, machines, state, deliveries, sources, quiet)
-        with _stopped_by_sigterm(watching.stop):
+        with ExitStack() as stack:
+            stack.enter_context(_stopped_by_sigterm(watching.stop))
+            if page := page_of(settings, settings.out / STATE_FILE, alarms.path):
+                stack.enter_context(page)
+                messages.print(f"the page is at {page.url}")
             return watching.run()
 
 

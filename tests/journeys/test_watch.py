@@ -104,6 +104,22 @@ def test_quiet_hours_hold_alarms_back(pipeline, model, incoming):
     assert [message["kind"] for message in told(morning.out)] == ["alarm"]
 
 
+def test_a_false_alarm_becomes_part_of_the_next_threshold(pipeline, model, incoming):
+    alarm = told(pipeline("watch", "incoming", "--model", model, *FLAGS).out)[0]
+    shutil.copytree(model, "own")
+    hall(Path("newer"), ("press8",), n=25, first=300)
+
+    without_word = pipeline("feedback", alarm["id"])
+    word = pipeline("feedback", alarm["id"][:6], "--normal")
+    learned_again = pipeline(
+        "learn", "newer", "--model", "own", "--recalibrate", "--with-feedback", "watch"
+    )
+
+    assert (without_word.code, word.code, learned_again.code) == (2, 0, 0)
+    assert f"press8, alarm {alarm['id']}: normal; 5 windows" in word.text
+    assert "threshold from 30 new clips" in learned_again.text
+
+
 def test_silence_is_told_by_the_next_look(pipeline, model, incoming):
     pipeline("watch", "incoming", "--model", model, *FLAGS)
 
