@@ -8,25 +8,15 @@ from pathlib import Path
 
 from pipeline.watching import outbox
 from pipeline.watching.message import Message
+from pipeline.watching.state import STATE_FILE, connect
 
 NOW = datetime.now(UTC).replace(microsecond=0)
-TABLES = """
-CREATE TABLE windows (id INTEGER PRIMARY KEY, source TEXT, machine TEXT, at TEXT, start_s REAL,
-    score REAL, threshold REAL, p_value REAL, verdict TEXT, state TEXT);
-CREATE TABLE alarms (id TEXT PRIMARY KEY, machine TEXT, source TEXT, started_at TEXT,
-    ended_at TEXT, message_json TEXT, feedback TEXT);
-CREATE TABLE machines (machine TEXT PRIMARY KEY, source TEXT, state TEXT, since TEXT,
-    level_db REAL, last_audio_at TEXT, engine_json TEXT);
-"""
 
 
 def state_file(folder: Path) -> Path:
     """Make a state file without any machine."""
-    path = folder / "watch.sqlite"
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.executescript(TABLES)
-        outbox.create_table(connection)
+    path = folder / STATE_FILE
+    connect(path).close()
     return path
 
 
@@ -75,9 +65,7 @@ def verdict_of(score: float) -> str:
     return "anomalous" if score > 2 else "normal"
 
 
-def add_alarm(
-    path: Path, alarm: Message, *, ended_at: str | None = None, feedback: str | None = None
-) -> None:
+def add_alarm(path: Path, alarm: Message, *, ended_at: str = "", feedback: str = "") -> None:
     values = (alarm.id, alarm.machine, alarm.source, alarm.at, ended_at, alarm.as_json(), feedback)
     with closing(sqlite3.connect(path, timeout=30)) as connection, connection:
-        connection.execute("INSERT INTO alarms VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        connection.execute("INSERT INTO alarms VALUES (?, ?, ?, ?, ?, ?, ?, 10)", values)

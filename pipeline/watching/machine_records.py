@@ -73,8 +73,7 @@ class MachineRecords:
             self._last_id = window.id
         alarms = dict(
             connection.execute(
-                "SELECT machine, min(started_at) FROM alarms "
-                "WHERE ended_at IS NULL OR ended_at = '' GROUP BY machine"
+                "SELECT machine, min(started_at) FROM alarms WHERE ended_at = '' GROUP BY machine"
             )
         )
         rows = connection.execute(

@@ -109,7 +109,7 @@ class MqttSink(Sink):
         """Return the retained texts of one machine, by topic: its discovery, and its state."""
         name = topic_name(record.machine)
         state_topic = f"{self._topic}/machines/{name}"
-        id = f"{topic_name(self._topic)}_{name}"
+        id = re.sub(r"[^A-Za-z0-9_-]", "_", f"{self._topic}_{name}")
         common = {
             "availability_topic": f"{self._topic}/availability",
             "state_topic": state_topic,

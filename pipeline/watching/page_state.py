@@ -84,8 +84,8 @@ def _alarms(connection: sqlite3.Connection) -> list[dict[str, Any]]:
             {
                 **_message(text),
                 **{"id": id, "machine": machine, "source": source, "at": started_at},
-                "ended_at": ended_at or "",
-                "feedback": feedback or "",
+                "ended_at": ended_at,
+                "feedback": feedback,
             }
         )
     return alarms
