@@ -71,6 +71,7 @@ def test_a_broker_that_was_away_gets_all_in_order_and_the_states_of_now(tmp_path
     assert kept["hall/availability"] == "online"
     state = json.loads(kept["hall/machines/fan-id_00"])
     assert (state["score"], state["threshold"], state["verdict"]) == (3.5, 2.0, "anomalous")
+    assert state["sentence"] == message("b").sentence
     assert any(f"no connection to the broker 127.0.0.1:{broker.port}" in t for _, t in said)
     assert ("delivered", "mqtt: it works again") in said
 
