@@ -143,6 +143,7 @@ class AlarmsFolder:
 
 
 def flac(sound: np.ndarray, sample_rate: int) -> bytes:
+    """Encode samples (n_samples,) of 16 bits."""
     import soundfile
 
     file = io.BytesIO()
