@@ -169,7 +169,9 @@ def test_brokers_that_come_and_go_and_killed_watches_lose_nothing(tmp_path):
 
     arrived = [json.loads(text)["id"] for _, text, _ in received]
     assert list(dict.fromkeys(arrived)) == ids
-    assert len(arrived) - len(ids) <= 2 * n_rounds
+    n_repeated = len(arrived) - len(ids)
+    assert n_repeated <= 2 * n_rounds
+    print(f"{n_rounds} kills and stops, {len(ids)} messages: none lost, {n_repeated} repeated")
 
 
 def test_a_password_and_tls_are_needed_where_the_broker_says_so(tmp_path, monkeypatch):
