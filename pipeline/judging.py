@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -223,14 +224,30 @@ def _in_order(
     """
     from joblib import Parallel, delayed
 
-    started = time.monotonic()
+    started, on_one_core = time.monotonic(), _limit_of_threads(len(tasks))
     for n_done, task in enumerate(tasks):
         if workers > 1 and time.monotonic() - started > SECONDS_ALONE:
             rest = [delayed(task)() for task in tasks[n_done:]]
             n_jobs = min(workers, len(rest))
             yield from Parallel(n_jobs, return_as="generator", initializer=ignore_interrupts)(rest)
             return
-        yield task(tell=tell)
+        with on_one_core():
+            done = task(tell=tell)
+        yield done
+
+
+def _limit_of_threads(n_tasks: int) -> Callable[[], AbstractContextManager[Any]]:
+    """Return what keeps matrix products on one core, where there is more than one fit.
+
+    Small products on several threads wait for each other: beside other work a Cholesky factor of
+    180 clips took 98 ms on two threads and 0.1 ms on one. Worker processes have one each.
+    """
+    if n_tasks == 1:
+        return nullcontext
+    import scipy.linalg  # noqa: F401  has a BLAS of its own, which must be there to be limited
+    from threadpoolctl import ThreadpoolController
+
+    return partial(ThreadpoolController().limit, limits=1, user_api="blas")
 
 
 def _attempt(unit: FitUnit, work: _Work, tell: Callable[[str], None] | None = None) -> Fitted:
