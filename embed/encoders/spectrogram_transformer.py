@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from embed.encoders.band_power import htk_filters
-from embed.pretrained import SEED, PretrainedNetwork, compile_for, without_tf32
+from embed.layers import LAST, LayeredNetwork, outputs_of_map
+from embed.pretrained import SEED, compile_for, without_tf32
 from fetch.reading import check_tensors, read_json, read_tensors
 
 FRAME, HOP, N_FFT = 400, 160, 512
@@ -269,7 +270,10 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Normalised log-mel `(n, max_length, n_mels)` to tokens after the last norm."""
+    """Normalised log-mel `(n, max_length, n_mels)` to the tokens after some layers.
+
+    Those after the last layer have passed the last norm.
+    """
 
     position: Tensor
     whole: Tensor
@@ -303,14 +307,22 @@ class Network(nn.Module):
         whole = self.whole.expand(log_mel.shape[0], -1, -1)
         return torch.cat([whole, patches + self.position], dim=1)
 
-    def forward(self, log_mel: Tensor, n_kept: int) -> Tensor:
-        """Return the first `n_kept` tokens; the last layer computes no others."""
+    def forward(self, log_mel: Tensor, *wanted: int) -> tuple[Tensor, ...]:
+        """Return the first tokens after some layers.
+
+        `wanted` is a layer (1, 2, ...) and a number of tokens for each output, lowest first.
+        Nothing is computed above the highest layer, which computes no more tokens than wanted.
+        """
+        pairs = list(zip(wanted[::2], wanted[1::2], strict=True))
+        top = pairs[-1][0]
+        outputs = []
         x = self.embed(log_mel)
-        last = len(self.blocks) - 1
-        for i, block in enumerate(self.blocks):
-            x = block(x, n_kept if i == last else x.shape[1])
-        normed: Tensor = self.norm(x[:, :n_kept])
-        return normed
+        for number, block in enumerate(self.blocks[:top], start=1):
+            kept = [n_kept for layer, n_kept in pairs if layer == number]
+            x = block(x, max(kept) if number == top else x.shape[1])
+            is_last = number == len(self.blocks)
+            outputs += [self.norm(x[:, :n]) if is_last else x[:, :n] for n in kept]
+        return tuple(outputs)
 
 
 def _fixed(tensor: Tensor, dtype: torch.dtype) -> nn.Parameter:
@@ -334,20 +346,21 @@ def _layer_norm(tensors: Mapping[str, Tensor], name: str, eps: float) -> nn.Laye
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectrogramTransformer(PretrainedNetwork):
+class SpectrogramTransformer(LayeredNetwork):
     """AST: `clip` and `cls` (n, 768), `bands` (n, 12, 768), `frames` (n, t, 768).
 
     `clip` is the mean of the two whole-spectrogram tokens, `cls` the first of them. `frames` are
     the patches averaged over frequency, one per 0.1 s (99 for 10 s), `bands` over time; patches
     that reach into the zero padding are left out of both. A clip of more than 1024 frames
     (164,239 samples) is cut into windows of 1024, the last one moved back to end with the clip,
-    and their vectors are averaged; `frames` then follow one another without the overlap.
+    and their vectors are averaged; `frames` then follow one another without the overlap. `layer`
+    is the layer whose tokens are taken, 1 to 12; of 12 they have passed the last norm.
     """
 
     sample_rate: int = 16_000
 
     native_rate: ClassVar[int] = 16_000
-    outputs: ClassVar[tuple[str, ...]] = ("clip", "cls", "bands", "frames")
+    outputs: ClassVar[tuple[str, ...]] = ("clip", "cls", "bands", "frames", "map")
     batch_size: ClassVar[dict[str, int]] = {"cpu": 4, "cuda": 64}
 
     @property
@@ -388,34 +401,67 @@ class SpectrogramTransformer(PretrainedNetwork):
         with without_tf32():
             return self._parts[0](waveforms)  # type: ignore[no-any-return]
 
+    @property
+    def layers(self) -> range:
+        return range(1, self.settings.num_hidden_layers + 1)
+
     @without_tf32()
-    def forward(self, waveforms: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
+    def forward_layers(
+        self, waveforms: Tensor, wanted: Mapping[int, frozenset[str]]
+    ) -> dict[int, dict[str, Tensor]]:
+        """Compute outputs of the wanted layers window by window, and join them clip by clip."""
         windows = self.windows(waveforms.shape[1])
         rows = torch.stack([waveforms[:, start:stop] for start, stop in windows], dim=1)
         at_once = max(len(waveforms), self.batch_size[waveforms.device.type])
         parts = [self._encode(part, wanted) for part in torch.split(rows.flatten(0, 1), at_once)]
-        outputs = {
-            name: torch.unflatten(torch.cat([part[name] for part in parts]), 0, rows.shape[:2])
-            for name in parts[0]
-        }
-        return {
-            name: self._in_a_row(output, windows) if name == "frames" else output.mean(dim=1)
-            for name, output in outputs.items()
-        }
+        outputs: dict[int, dict[str, Tensor]] = {}
+        for layer, names in wanted.items():
+            whole = {name: torch.cat([part[layer][name] for part in parts]) for name in names}
+            outputs[layer] = {
+                name: self._of_clips(name, torch.unflatten(output, 0, rows.shape[:2]), windows)
+                for name, output in whole.items()
+            }
+        return outputs
 
-    def _encode(self, waveforms: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
+    def _encode(
+        self, waveforms: Tensor, wanted: Mapping[int, frozenset[str]]
+    ) -> dict[int, dict[str, Tensor]]:
         """Compute the wanted outputs of waveforms of one window each."""
         front_end, _, run = self._parts
-        settings = self.settings
-        pruned = wanted <= {"clip", "cls"}
-        tokens = run(front_end(waveforms), N_WHOLE if pruned else settings.n_tokens).float()
-        outputs = {"clip": tokens[:, :N_WHOLE].mean(dim=1), "cls": tokens[:, 0]}
-        if not pruned:
-            patches = torch.unflatten(tokens[:, N_WHOLE:], 1, (settings.n_bands, -1))
-            n_frames = 1 + (waveforms.shape[1] - FRAME) // HOP
-            patches = patches[:, :, : settings.n_columns(n_frames)]  # without the padding
-            outputs |= {"bands": patches.mean(dim=2), "frames": patches.mean(dim=1)}
+        ints = []
+        for layer, names in wanted.items():
+            of_whole = {"clip", "cls"} if layer == LAST else {"cls"}
+            n_kept = N_WHOLE if names <= of_whole else self.settings.n_tokens
+            ints += [self.settings.num_hidden_layers if layer == LAST else layer, n_kept]
+        tokens = run(front_end(waveforms), *ints)
+        n_frames = 1 + (waveforms.shape[1] - FRAME) // HOP
+        return {
+            layer: self._outputs(each.float(), names, n_frames, is_last=layer == LAST)
+            for each, (layer, names) in zip(tokens, wanted.items(), strict=True)
+        }
+
+    def _outputs(
+        self, tokens: Tensor, wanted: frozenset[str], n_frames: int, *, is_last: bool
+    ) -> dict[str, Tensor]:
+        """Pool tokens `(n, n_tokens, d)`; patches beyond `n_frames` frames are padding."""
+        outputs = {"cls": tokens[:, 0]}
+        if is_last:
+            outputs["clip"] = tokens[:, :N_WHOLE].mean(dim=1)
+        if of_patches := wanted - outputs.keys():
+            patches = torch.unflatten(tokens[:, N_WHOLE:], 1, (self.settings.n_bands, -1))
+            patches = patches[:, :, : self.settings.n_columns(n_frames)]
+            outputs |= outputs_of_map(patches, of_patches)
         return {name: outputs[name] for name in wanted}
+
+    def _of_clips(self, name: str, output: Tensor, windows: list[tuple[int, int]]) -> Tensor:
+        """Join the outputs of windows, `(n, n_windows, ...)`."""
+        if name == "frames":
+            return self._in_a_row(output, windows)
+        if name == "map":  # (n, n_windows, n_bands, t, d)
+            by_band = output.transpose(1, 2)
+            rows = self._in_a_row(by_band.flatten(0, 1), windows)
+            return torch.unflatten(rows, 0, by_band.shape[:2])
+        return output.mean(dim=1)
 
     def _in_a_row(self, frames: Tensor, windows: list[tuple[int, int]]) -> Tensor:
         """Join `(n, n_windows, t, d)` along time, without frames that the last window repeats."""

@@ -309,7 +309,7 @@ def test_another_version_of_a_package_is_another_copy(
 
     for n_copies, number in enumerate(("1", "2"), 1):
         monkeypatch.setattr(
-            "embed.converted._version", lambda p, n=number: n if p == package else ""
+            "embed.converted.installed_version", lambda p, n=number: n if p == package else ""
         )
         Converted(network, encoder)(torch.ones(2, 5))
         assert len(list(tmp_path.rglob("*.converted"))) == n_copies
@@ -485,11 +485,11 @@ def test_a_converted_call_that_fails_is_told_in_one_line(
     failure, backend, small, monkeypatch, exported_once
 ):
     def start(model, precision):
-        def call(x: np.ndarray) -> np.ndarray:
+        def call(x: np.ndarray) -> list[np.ndarray]:
             if len(called) > 1 and isinstance(failure, Exception):
                 raise failure
             called.append(1)
-            return x if len(called) < 2 else x[:1]
+            return [x if len(called) < 2 else x[:1]]
 
         return Copy((None, None), call)
 

@@ -357,7 +357,7 @@ def test_layers_above_the_chosen_one_are_not_kept(saved) -> None:
     first = make_encoder("hf", model=str(saved("hubert")), layer=1)
 
     def n_parameters(encoder: Any) -> int:
-        return sum(p.numel() for p in encoder._run.parameters())
+        return sum(p.numel() for p in encoder._network((encoder.layer,)).parameters())
 
     assert n_parameters(first) < 0.6 * n_parameters(whole)
 
@@ -365,10 +365,10 @@ def test_layers_above_the_chosen_one_are_not_kept(saved) -> None:
 @pytest.mark.parametrize(
     ("name", "layer", "message"),
     [
-        ("hubert", 4, r"layer 4: this hubert has 3 layers, so layer is -1 .* or 0 to 3"),
+        ("hubert", 4, r"hf:.* has no layer 4: layer is 0 to 3, or last"),
         ("clap", 1, "layer 1: the stages of CLAP have maps of several sizes"),
         ("hubert", -2, "layer is -1 .* or counted from 0, got -2"),
-        ("hubert", 1.5, "layer should be a valid integer; got 1.5"),
+        ("hubert", 1.5, "layer should be a valid integer or 'last'; got 1.5"),
     ],
 )
 def test_a_layer_that_is_not_there_is_refused(saved, name: str, layer: Any, message: str) -> None:
