@@ -48,8 +48,8 @@ def modules_of(thing: object) -> Iterator[nn.Module]:
     """Find the networks that an encoder has loaded."""
     if isinstance(thing, nn.Module):
         yield thing
-    elif isinstance(thing, (tuple, list)):
-        for part in thing:
+    elif isinstance(thing, (tuple, list, dict)):
+        for part in thing.values() if isinstance(thing, dict) else thing:
             yield from modules_of(part)
 
 

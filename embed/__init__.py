@@ -30,6 +30,10 @@ ENCODERS: dict[str, Row] = {
         "embed.encoders.wave:Wave", "level, peakedness and brightness, 4 numbers; needs no weights"
     ),
     "panns": Row("embed.encoders.panns:Cnn14", "PANNs Cnn14 trained on AudioSet, 32 kHz, 2048-d"),
+    "efficientat": Row(
+        "embed.encoders.efficientat:EfficientAT",
+        "EfficientAT trained on AudioSet, small and fast on a CPU, 32 kHz, 960-d, 4 bands",
+    ),
     "ast": Row(
         "embed.encoders.spectrogram_transformer:SpectrogramTransformer",
         "Audio Spectrogram Transformer trained on AudioSet, 16 kHz, 768-d",

@@ -20,7 +20,8 @@ class Weights:
     """Where an encoder's published weights are, their licence, and what to cite."""
 
     encoder: str
-    """Name in the registry of encoders, and of the folder in which the weights are kept."""
+    """Name in the registry of encoders, with `-<variant>` for any but its usual model, and of the
+    folder in which the weights are kept."""
     source: Source
     trained_on: str
     licence: str
@@ -31,6 +32,13 @@ class Weights:
         """Where this project keeps them, or where a person puts them."""
         return weights_folder(self.encoder)
 
+
+EFFICIENTAT = (
+    'Schmid, Koutini and Widmer, "Efficient large-scale audio tagging via transformer-to-CNN '
+    'knowledge distillation", ICASSP 2023, doi:10.1109/ICASSP49357.2023.10096110'
+)
+EFFICIENTAT_URL = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
+MN04_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
 
 WEIGHTS: dict[str, Weights] = {
     row.encoder: row
@@ -143,6 +151,32 @@ WEIGHTS: dict[str, Weights] = {
                 'He et al., "Deep residual learning for image recognition", CVPR 2016, '
                 "doi:10.1109/CVPR.2016.90"
             ),
+        ),
+        *(
+            Weights(
+                encoder=encoder,
+                source=DirectFile(
+                    file=RemoteFile(
+                        name=f"{name}.pt",
+                        urls=(f"{EFFICIENTAT_URL}/{name}.pt",),
+                        size=4_066_513 if name.startswith("mn04") else 0,
+                        about_size=about_size,
+                        hash=f"sha256:{MN04_SHA256}" if name.startswith("mn04") else "",
+                    )
+                ),
+                trained_on="ImageNet, then AudioSet, 527 sounds (supervised, distilled)",
+                licence="MIT",
+                citation=EFFICIENTAT,
+            )
+            for encoder, name, about_size in (
+                ("efficientat", "mn10_as_mAP_471", "about 20 MB"),
+                ("efficientat-mn04", "mn04_as_mAP_432", ""),
+                ("efficientat-mn05", "mn05_as_mAP_443", "about 6 MB"),
+                ("efficientat-mn20", "mn20_as_mAP_478", "about 72 MB"),
+                ("efficientat-mn30", "mn30_as_mAP_482", "about 157 MB"),
+                ("efficientat-mn40", "mn40_as_mAP_484", "about 274 MB"),
+                ("efficientat-mn40_ext", "mn40_as_ext_mAP_487", "about 274 MB"),
+            )
         ),
     )
 }

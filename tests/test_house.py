@@ -52,6 +52,7 @@ TESTED_IN = {
     },
     "fetch/progress.py": "tests/fetch/test_download.py",
     "fetch/vggish_weights.py": "tests/embed/test_vggish.py",
+    "embed/encoders/batch_norm.py": "tests/embed/test_panns.py",
     "embed/encoders/hidden_states.py": "tests/embed/test_hub_model.py",
     "embed/encoders/wav2vec2.py": "tests/embed/test_transformers_models.py",
     "embed/vectors.py": "tests/embed/test_encoder.py",

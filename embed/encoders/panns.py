@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from embed.encoders.band_power import mel_filters
+from embed.encoders.batch_norm import batch_norm_shapes, folded, scale_and_shift
 from embed.layers import LAST, LayeredNetwork, outputs_of_map
 from embed.pretrained import SEED, compile_for, without_tf32
 from fetch.reading import check_tensors, read_tensors
@@ -37,16 +38,12 @@ MEL = "logmel_extractor.melW"
 
 def expected_shapes() -> dict[str, tuple[int, ...]]:
     """List the published tensors that the embedding needs."""
-    shapes: dict[str, tuple[int, ...]] = dict(_batch_norm("bn0", N_MELS))
+    shapes: dict[str, tuple[int, ...]] = dict(batch_norm_shapes("bn0", N_MELS))
     for block, (n_in, n_out) in enumerate(pairwise(CHANNELS), start=1):
         for layer, n_from in ((1, n_in), (2, n_out)):
             shapes[f"conv_block{block}.conv{layer}.weight"] = (n_out, n_from, 3, 3)
-            shapes |= _batch_norm(f"conv_block{block}.bn{layer}", n_out)
+            shapes |= batch_norm_shapes(f"conv_block{block}.bn{layer}", n_out)
     return shapes | {"fc1.weight": (DIM, DIM), "fc1.bias": (DIM,)}
-
-
-def _batch_norm(name: str, n: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.{part}": (n,) for part in ("weight", "bias", "running_mean", "running_var")}
 
 
 def random_tensors(seed: int = SEED) -> dict[str, Tensor]:
@@ -106,7 +103,7 @@ class FrontEnd(nn.Module):
         super().__init__()
         self.register_buffer("window", torch.hann_window(N_FFT))
         self.register_buffer("mel", tensors.get(MEL, slaney_filters()))
-        scale, shift = _scale_and_shift(tensors, "bn0")
+        scale, shift = scale_and_shift(tensors, "bn0", BN_EPS)
         self.register_buffer("scale", scale.float())
         self.register_buffer("shift", shift.float())
 
@@ -139,7 +136,9 @@ class Network(nn.Module):
         super().__init__()
         self.dtype = dtype
         self.convolutions = nn.ModuleList(
-            _folded(tensors, f"conv_block{block}.conv{layer}", f"conv_block{block}.bn{layer}")
+            folded(
+                tensors, f"conv_block{block}.conv{layer}", f"conv_block{block}.bn{layer}", BN_EPS
+            )
             for block in range(1, N_BLOCKS + 1)
             for layer in (1, 2)
         )
@@ -157,28 +156,6 @@ class Network(nn.Module):
             if block in blocks:
                 maps.append(x.float())
         return tuple(maps)
-
-
-def _scale_and_shift(tensors: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
-    """Write a BatchNorm as `x * scale + shift`, in float64."""
-    weight, bias, mean, var = (
-        tensors[f"{name}.{part}"].double()
-        for part in ("weight", "bias", "running_mean", "running_var")
-    )
-    scale = weight / (var + BN_EPS).sqrt()
-    return scale, bias - mean * scale
-
-
-def _folded(tensors: Mapping[str, Tensor], convolution: str, batch_norm: str) -> nn.Conv2d:
-    weight = tensors[f"{convolution}.weight"]
-    scale, shift = _scale_and_shift(tensors, batch_norm)
-    n_out, n_in = weight.shape[:2]
-    folded = nn.Conv2d(n_in, n_out, 3, padding=1, device="meta")
-    folded.weight = nn.Parameter(
-        (weight.double() * scale[:, None, None, None]).float(), requires_grad=False
-    )
-    folded.bias = nn.Parameter(shift.float(), requires_grad=False)
-    return folded
 
 
 @dataclass(frozen=True, kw_only=True)

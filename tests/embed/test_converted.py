@@ -15,6 +15,7 @@ import torch
 
 from embed import ENCODERS, encoder_row, make_encoder, make_pooling
 from embed.converted import PACKAGES, Converted, Copy, to_onnx
+from embed.encoders.efficientat import BLOCKS
 
 INSTALLED = [b for b, needs in PACKAGES.items() if all(find_spec(name) for name in needs)]
 
@@ -91,6 +92,15 @@ def _ast(folder: Path, monkeypatch) -> Path:
     return folder
 
 
+def _efficientat(folder: Path, monkeypatch) -> str:
+    from embed.encoders import efficientat
+
+    monkeypatch.setattr(efficientat, "BLOCKS", (BLOCKS[3], BLOCKS[-1]))
+    monkeypatch.setattr(efficientat, "LAST_LAYER", 3)
+    monkeypatch.setitem(efficientat.WIDTHS, "mn10", 0.1)
+    return "random"
+
+
 def _wav2vec2(folder: Path, monkeypatch) -> Path:
     from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
@@ -111,6 +121,7 @@ SMALL = {
     "panns": _panns,
     "vggish": _vggish,
     "ast": _ast,
+    "efficientat": _efficientat,
     "wav2vec2": _wav2vec2,
     "resnet50": _resnet50,
 }

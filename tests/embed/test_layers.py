@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from embed import ENCODERS, make_encoder, make_pooling
+from embed.encoders.efficientat import WIDTHS
 from embed.fingerprint import configuration, encoder_from, fingerprint
 from embed.layers import LAST, LayeredNetwork, outputs_of_map
 from embed.recordings.preprocessing import Preprocessing
@@ -52,6 +53,7 @@ def small(request, monkeypatch):
     monkeypatch.setattr("embed.encoders.panns.CHANNELS", (1, 4, 4, 8, 8, 16, 16))
     monkeypatch.setattr("embed.encoders.panns.DIM", 16)
     linears = {"fc1_1": (6 * 4 * 8, 16), "fc1_2": (16, 16), "fc2": (16, 8)}
+    monkeypatch.setitem(WIDTHS, "mn10", 0.1)
     for module in ("embed.encoders.vggish", "fetch.vggish_weights"):
         monkeypatch.setattr(f"{module}.CONVOLUTIONS", NARROW_VGGISH)
         monkeypatch.setattr(f"{module}.LINEARS", linears)
@@ -128,7 +130,7 @@ def test_what_is_no_layer_is_refused(layer) -> None:
         make_encoder("panns", weights="random", layer=layer)
 
 
-@pytest.mark.parametrize("name", ["panns", "ast", "vggish"])
+@pytest.mark.parametrize("name", ["panns", "ast", "vggish", "efficientat"])
 def test_the_outputs_of_a_middle_layer_are_one_map_pooled(name, small) -> None:
     encoder = small(name, layer=2)
     poolings = [make_pooling(p) for p in ("clip", "bands", "frames", "mean")]
