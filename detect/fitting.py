@@ -56,6 +56,7 @@ class FitUnit:
     test_keys: tuple[str, ...]
     test_ids: tuple[str, ...]
     train_groups: tuple[str, ...] = ()
+    train_domains: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -133,6 +134,7 @@ def units(table: ClipTable, fit_per: FitPer = "id", *, tested_only: bool = True)
                 tuple(table.key[i] for i in test),
                 tuple(table.machine_id[i] for i in test),
                 tuple(table.group[i] for i in train),
+                tuple(table.domain[i] for i in train),
             )
         )
     return fit_units
@@ -149,7 +151,11 @@ def fit(
     X = read_for(choice.name, unit.train_keys, read)
     try:
         with _epochs_to(tell, detector, unit.name):
-            detector.fit(X, np.array(unit.train_ids))
+            if facts_of(choice.name).takes_domains and any(unit.train_domains):
+                ids, domains = np.array(unit.train_ids), np.array(unit.train_domains)
+                detector.fit(X, ids, domains)  # type: ignore[call-arg]
+            else:
+                detector.fit(X, np.array(unit.train_ids))
     except ValueError as error:
         raise ValueError(f"{choice.name} on {unit.name} ({len(X)} clips): {error}") from error
     return detector

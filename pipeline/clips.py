@@ -51,8 +51,10 @@ def without(unit: FitUnit, keys: frozenset[str]) -> FitUnit:
     test = [i for i, key in enumerate(unit.test_keys) if key not in keys]
     if not train:
         raise ValueError(f"{unit.name}: every training clip has a damaged row in the cache")
+    domains = unit.train_domains or ("",) * len(unit.train_keys)
     return replace(
         unit,
+        train_domains=tuple(domains[i] for i in train),
         train_keys=tuple(unit.train_keys[i] for i in train),
         train_ids=tuple(unit.train_ids[i] for i in train),
         train_groups=tuple(unit.train_groups[i] for i in train),

@@ -36,7 +36,7 @@ TESTED_IN = {
     "detect/scaler.py": CONTRACTS,
     **{
         f"detect/detectors/{name}.py": CONTRACTS
-        for name in ("autoencoder", "bands", "distance", "id_classifier", "mahalanobis")
+        for name in ("autoencoder", "bands", "density", "distance", "id_classifier", "mahalanobis")
     },
     **{
         f"detect/detectors/{name}.py": CONTRACTS
