@@ -38,6 +38,22 @@ ENCODERS: dict[str, Row] = {
         "embed.encoders.spectrogram_transformer:SpectrogramTransformer",
         "Audio Spectrogram Transformer trained on AudioSet, 16 kHz, 768-d",
     ),
+    "beats": Row(
+        "embed.encoders.beats:Beats",
+        "BEATs trained on AudioSet without labels, 16 kHz, 768-d, 8 bands",
+    ),
+    "eat": Row(
+        "embed.encoders.eat:Eat",
+        "EAT or SSLAM trained on AudioSet without labels, 16 kHz, 768-d, 8 bands",
+    ),
+    "ced": Row(
+        "embed.encoders.ced:Ced",
+        "CED trained on AudioSet, tiny to base, 16 kHz, 192-d to 768-d, 4 bands",
+    ),
+    "dasheng": Row(
+        "embed.encoders.dasheng:Dasheng",
+        "Dasheng trained on sound without labels, 16 kHz, 768-d per 40 ms",
+    ),
     "vggish": Row(
         "embed.encoders.vggish:VGGish", "VGGish trained on videos' labels, 16 kHz, 128-d per 0.96 s"
     ),
@@ -57,7 +73,7 @@ ENCODERS: dict[str, Row] = {
 
 POOLINGS: dict[str, Row] = {
     "clip": Row("embed.pooling:Clip", "the network's own vector of a clip"),
-    "cls": Row("embed.pooling:Cls", "AST's first token"),
+    "cls": Row("embed.pooling:Cls", "the first token of AST or EAT"),
     "mean": Row("embed.pooling:Mean", "mean over time"),
     "max": Row("embed.pooling:Max", "maximum over time"),
     "mean_max": Row("embed.pooling:MeanMax", "mean and maximum over time, side by side"),

@@ -114,7 +114,9 @@ class DirectFile:
         return sha256
 
     def of_user(self, path: Path) -> Path:
-        return path
+        """Take the file of tensors in a folder, where the settings beside it are not needed."""
+        file = path / self.file.name
+        return file if self.file.name in TENSORS and file.is_file() else path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_networks import save_small, tensors_of
 
 from embed import ENCODERS, encoder_row, make_encoder, make_pooling
 from embed.converted import PACKAGES, Converted, Copy, to_onnx
@@ -117,7 +118,12 @@ def _resnet50(folder: Path, monkeypatch) -> Path:
     return folder
 
 
+def _patches(name: str):
+    return lambda folder, monkeypatch: save_small(folder, name, tensors_of(name, depth=1))
+
+
 SMALL = {
+    **{name: _patches(name) for name in ("beats", "eat", "ced", "dasheng")},
     "panns": _panns,
     "vggish": _vggish,
     "ast": _ast,

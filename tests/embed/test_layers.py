@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_networks import save_small
 
 from embed import ENCODERS, make_encoder, make_pooling
 from embed.encoders.efficientat import WIDTHS
@@ -18,6 +19,7 @@ NARROW_VGGISH = {
     **{"conv1": (1, 4), "conv2": (4, 4), "conv3_1": (4, 4), "conv3_2": (4, 8)},
     **{"conv4_1": (8, 8), "conv4_2": (8, 8)},
 }
+PATCH_TRANSFORMERS = ("beats", "eat", "ced", "dasheng")
 NARROW = {"hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 32}
 
 
@@ -47,8 +49,13 @@ def wav2vec2_folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def patch_transformers(tmp_path_factory) -> dict[str, Path]:
+    return {name: save_small(tmp_path_factory.mktemp(name), name) for name in PATCH_TRANSFORMERS}
+
+
 @pytest.fixture
-def small(request, monkeypatch):
+def small(request, monkeypatch, patch_transformers):
     """Return what makes a layered encoder with few channels or layers."""
     monkeypatch.setattr("embed.encoders.panns.CHANNELS", (1, 4, 4, 8, 8, 16, 16))
     monkeypatch.setattr("embed.encoders.panns.DIM", 16)
@@ -63,6 +70,7 @@ def small(request, monkeypatch):
         folder = str(request.getfixturevalue(folders[name])) if name in folders else ""
         if name == "hf":
             return make_encoder(name, **{"model": folder, **options})
+        folder = folder or str(patch_transformers.get(name, ""))
         return make_encoder(name, **{"weights": folder or "random", **options})
 
     return make
