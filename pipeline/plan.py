@@ -194,6 +194,7 @@ def _of_system(
         system=name,
         set=assignments,
         fit_per=settings.fit_per or preset.fit_per or "id",
+        scaler=settings.scaler or preset.scaler,
     )
     parts = (settings.encoder, settings.pooling, settings.detector)
     fused = settings.fuse or ("" if any(parts) else ",".join(preset.fuse))

@@ -28,6 +28,8 @@ from embed.pretrained import compile_for, without_tf32
 
 AST_FRAME, AST_HOP = 400, 160
 AST_N_WHOLE = 2  # tokens that stand for the whole spectrogram
+CLASS_TOKEN_FIRST = ("pe_audio", "pe_audio_encoder")
+"""Types of models that leave a class token out of the last hidden state, but of no other layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,9 @@ class HiddenStates(LayeredNetwork):
     @property
     def layers(self) -> range:
         """Those that the settings state; where they state none, the network refuses others."""
-        n_layers = getattr(self.config, "num_hidden_layers", None)
+        names = ("encoder_num_hidden_layers", "num_hidden_layers")  # of Moonshine, of the others
+        found = (getattr(self.config, name) for name in names if hasattr(self.config, name))
+        n_layers = next(found, None)
         if type(n_layers) is not int or self.config.model_type == "clap":
             return range(MOST_LAYERS)
         return range(n_layers + 1)
@@ -167,7 +171,7 @@ class Layers(nn.Module):
         self.model = fixed(model).to(dtype)
         self.config = config
         self.dtype = dtype
-        self.seen: dict[int, Tensor | None] = {}
+        self.seen: dict[int, Any] = {}
         self.wanted = tuple(layers)
         if self.wanted != (LAST,):
             self._tap()
@@ -210,6 +214,9 @@ class Layers(nn.Module):
         else:
             output = self.model(values)
         self.seen[LAST] = getattr(output, "last_hidden_state", None)
+        for number in {*self.wanted} - {LAST}:
+            if self.config.model_type in CLASS_TOKEN_FIRST:
+                self.seen[number] = self.seen[number][:, 1:]
         states = tuple(self._in_time(self.seen[number]) for number in self.wanted)
         self.seen.clear()
         return states
@@ -265,11 +272,16 @@ def least_samples(config: Any, extractor: Any) -> int:
     from transformers import (
         ASTFeatureExtractor,
         ClapFeatureExtractor,
+        LasrFeatureExtractor,
         SeamlessM4TFeatureExtractor,
         Wav2Vec2FeatureExtractor,
         WhisperFeatureExtractor,
     )
 
+    if isinstance(extractor, LasrFeatureExtractor):
+        size, stride = config.subsampling_conv_kernel_size, config.subsampling_conv_stride
+        n_frames = (size - 1) * stride + size  # two convolutions over time
+        return int((n_frames - 1) * extractor.hop_length + extractor.win_length)
     if isinstance(extractor, Wav2Vec2FeatureExtractor) and hasattr(config, "conv_kernel"):
         n: int = getattr(config, "squeeze_factor", 1)  # SEW averages frames in pairs
         for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
@@ -279,11 +291,10 @@ def least_samples(config: Any, extractor: Any) -> int:
         return AST_FRAME
     if isinstance(extractor, SeamlessM4TFeatureExtractor):
         return 400 + 160 * max(1, int(extractor.stride) - 1)  # normalised over time: two frames
-    if isinstance(extractor, WhisperFeatureExtractor):
-        return int(extractor.n_fft)
     if isinstance(extractor, ClapFeatureExtractor):
         return int(extractor.fft_window_size)
-    return int(extractor.sampling_rate) // 10
+    is_whisper = isinstance(extractor, WhisperFeatureExtractor)
+    return int(extractor.n_fft if is_whisper else extractor.sampling_rate // 10)
 
 
 def layers_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
