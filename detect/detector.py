@@ -48,6 +48,8 @@ class DetectorFacts:
     needs_ids: bool = False
     """It is fitted per machine type with y = machine IDs (n,), and the clips' machine IDs are the
     second argument of `score_samples(X, ids)`."""
+    takes_domains: bool = False
+    """`fit(X, y, domains)` takes the domains of the training clips (n,), or None."""
     trains_network: bool = False
     """It is a `NetworkDetector`."""
     published_network: str = ""

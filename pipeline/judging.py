@@ -210,7 +210,10 @@ def _work(
         table=own,
         units=units(own, combination.fit_per, tested_only=tested_only),  # type: ignore[arg-type]
         choice=DetectorChoice(
-            name, {**network, **dict(member.detector.options)}, combination.settings.scaler, device
+            name,
+            {**network, **dict(member.detector.options)},
+            combination.settings.scaler or "standard",
+            device,
         ),
         seed=combination.settings.seed,
         holds_out=settings.false_alarms != "none" or len(combination.members) > 1,

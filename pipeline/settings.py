@@ -224,8 +224,9 @@ class DetectFlags:
         Flag("--fit-per", JUDGE, "One model per machine ID (default), or per type."),
     ] = None
     scaler: Annotated[
-        Literal["standard", "none"], Flag("--scaler", JUDGE, "What stands before the detector.")
-    ] = "standard"
+        Literal["standard", "none"] | None,
+        Flag("--scaler", JUDGE, "What stands before the detector; standard by default."),
+    ] = None
     sweep: Annotated[
         list[str], Flag("--sweep", JUDGE, "NAME.option=a,b,c: one run per value. Repeatable.")
     ] = field(default_factory=list)
@@ -371,7 +372,7 @@ def settings_of(
     if not given.get("trust_classes"):
         refuse_classes(earlier, f"--config {config}")
     if "system" in given:
-        replaced = {"encoder", "pooling", "detector", "fuse", "fit_per", "set"}
+        replaced = {"encoder", "pooling", "detector", "fuse", "fit_per", "scaler", "set"}
         earlier = {k: v for k, v in earlier.items() if k not in replaced}
     names = {f.name for f in fields(kind)}
     _check_known(given, names, "")
