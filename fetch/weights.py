@@ -39,6 +39,8 @@ EFFICIENTAT = (
 )
 EFFICIENTAT_URL = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
 MN04_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
+
+
 def _hub_file(repository: str, name: str, size: int | str, sha256: str = "") -> DirectFile:
     """Describe a file on Hugging Face's main branch whose bytes are known, or first seen."""
     return DirectFile(
