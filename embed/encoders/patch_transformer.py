@@ -220,9 +220,9 @@ def say_unused(
 
     `head` are the names with which the classifier of a fine-tuned model starts.
     """
-    extra = [name for name in tensors if name not in set(expected) and not name.startswith(known)]
-    classifier = [name for name in extra if name.startswith(head)] if head else []
-    other = [name for name in extra if name not in classifier]
+    extra = [name for name in tensors.keys() - set(expected) if not name.startswith(known)]
+    classifier = sorted(name for name in extra if name.startswith(head))
+    other = sorted(set(extra) - set(classifier))
     if classifier:
         log.warning(
             "%s is fine-tuned: its classifier (%s) is not used, its encoder is",

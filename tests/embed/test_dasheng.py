@@ -29,7 +29,7 @@ def encoder(golden):
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("case", ["fan", "speech"])
+@pytest.mark.parametrize("case", ["fan", pytest.param("speech", marks=pytest.mark.slow)])
 def test_every_stage_is_the_published_one(encoder, golden, case):
     waveforms = torch.from_numpy(golden.waveforms(case))
     listed = golden.content["cases"][case]["tensors"]
