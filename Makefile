@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # a file of tests per process, a core for each
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test check check-slow check-faults check-tensorflow bench docs clean
+.PHONY: demo test check check-slow check-faults check-tensorflow bench docs lock clean
 
 # the job on toy recordings, then a model of the normal ones and its verdict on a bad and a good clip;
 # `check` ends with 4 where a clip is anomalous
@@ -51,6 +51,13 @@ docs: $(INSTALLED)
 	$(BIN)/python docs/make_pages.py
 	test -d demo_model || $(BIN)/python run_pipeline.py learn demo_data --model demo_model
 	$(BIN)/python docs/make_picture.py
+
+# after a change of dependencies; pip takes the same versions from constraints.txt
+UV ?= uv
+lock:
+	$(UV) lock
+	echo "# From uv.lock, by make lock: for pip. A build of torch for the CPU fits its version too." > constraints.txt
+	$(UV) export --quiet --locked --all-extras --no-hashes --no-emit-project --no-annotate --no-header >> constraints.txt
 
 clean:
 	rm -rf $(VENV) build *.egg-info

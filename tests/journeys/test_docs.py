@@ -20,7 +20,7 @@ from pipeline.systems import SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CHANGELOG.md"]
+PAGES = [README, *(ROOT / f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY"))]
 PAGES += [
     page for folder in ("docs", "benchmarks") for page in sorted((ROOT / folder).glob("*.md"))
 ]
