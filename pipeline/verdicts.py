@@ -22,7 +22,7 @@ from pipeline.screen import messages, relay_rooms, results_screen, say
 from pipeline.settings import CheckSettings
 
 if TYPE_CHECKING:
-    from report.check_page import JudgedClip
+    from report.check_page import JudgedClip, Rebuilt
 
 STYLES = {"anomalous": "bold red", "suspicious": "yellow", "normal": "green", "unknown": "dim"}
 """Verdicts, the worst first, and their colours."""
@@ -49,6 +49,7 @@ def check_and_print(recordings: str, settings: CheckSettings) -> int:
             evidence.frames,
             evidence.profile.sounds,
             evidence.reason,
+            _rebuilt(evidence),
         )
 
     checks = _check(recordings, settings, keep)
@@ -233,6 +234,17 @@ def _judged(row: Checked) -> JudgedClip:
         reason=row.reason,
         remarks=row.remarks,
     )
+
+
+def _rebuilt(evidence: Evidence) -> Rebuilt | None:
+    """Turn the errors of an autoencoder into what the page draws."""
+    from report.check_page import Rebuilt
+
+    errors = evidence.errors
+    if errors is None:
+        return None
+    bands = errors.bands
+    return Rebuilt(errors.reconstruction, bands.low_hz, bands.high_hz, bands.frame_seconds)
 
 
 def _write_csv(path: Path, rows: Sequence[Checked]) -> None:

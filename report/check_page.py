@@ -25,6 +25,7 @@ from report.templates import render
 if TYPE_CHECKING:
     from detect.profile import NormalProfile
     from detect.reasons import Reason
+    from detect.reconstruction import Reconstruction
 
 FINDINGS_PER_MACHINE = 10
 FINDINGS_PER_PAGE = 100
@@ -74,6 +75,16 @@ def clock(seconds: float) -> str:
     return f"{hours}:{text}" if hours else text
 
 
+@dataclass(frozen=True, eq=False)
+class Rebuilt:
+    """What an autoencoder rebuilds of a clip, and the bands of its numbers."""
+
+    reconstruction: Reconstruction
+    low_hz: NDArray[np.floating]
+    high_hz: NDArray[np.floating]
+    frame_seconds: float | None
+
+
 @dataclass(frozen=True)
 class Finding:
     """A clip that is not normal, with its picture and its sound as data URIs."""
@@ -82,6 +93,8 @@ class Finding:
     picture: str
     sound: str
     sound_note: str
+    reconstruction: str = ""
+    """A picture of what an autoencoder rebuilds of it, where one judges it by its bands."""
 
 
 @dataclass
@@ -99,6 +112,7 @@ class Findings:
         frames: NDArray[np.floating],
         profile: NormalProfile,
         reason: Reason,
+        rebuilt: Rebuilt | None = None,
     ) -> None:
         """Draw a clip, unless its machine has enough that are more anomalous."""
         kept = self._kept.setdefault(clip.machine, [])
@@ -108,7 +122,8 @@ class Findings:
         picture = io.BytesIO()
         draw_reason(picture, frames, profile, reason)
         sound, note = _sound(waveform, sample_rate, reason)
-        finding = Finding(clip, _data_uri("image/png", picture.getvalue()), sound, note)
+        uri = _data_uri("image/png", picture.getvalue())
+        finding = Finding(clip, uri, sound, note, _reconstruction(rebuilt, reason))
         entry = (clip.unusualness, next(self._numbers), finding)
         (heapq.heapreplace if is_full else heapq.heappush)(kept, entry)
 
@@ -116,6 +131,24 @@ class Findings:
         """List them, the most anomalous first; at most `FINDINGS_PER_PAGE`."""
         entries = sorted((entry for kept in self._kept.values() for entry in kept), reverse=True)
         return [finding for _, _, finding in entries[:FINDINGS_PER_PAGE]]
+
+
+def _reconstruction(rebuilt: Rebuilt | None, reason: Reason) -> str:
+    """Draw what an autoencoder rebuilds, as a data URI; "" where there is none."""
+    if rebuilt is None:
+        return ""
+    from report.reconstruction_picture import draw_reconstruction
+
+    picture = io.BytesIO()
+    draw_reconstruction(
+        picture,
+        rebuilt.reconstruction,
+        rebuilt.low_hz,
+        rebuilt.high_hz,
+        rebuilt.frame_seconds,
+        reason.rebuilt,
+    )
+    return _data_uri("image/png", picture.getvalue())
 
 
 def _sound(waveform: NDArray[np.float32], sample_rate: int, reason: Reason) -> tuple[str, str]:

@@ -68,12 +68,12 @@ def draw_reason(
     for axis in (clip_axis, difference_axis):
         _outline(axis, profile, reason, len(levels))
     for axis in (clip_axis, difference_axis, normal_axis):
-        _frequency_axis(axis, profile)
+        frequency_axis(axis, profile.centre_hz, float(profile.high_hz[-1]))
     normal_axis.set_ylabel("")
     finding = reason.finding[0].upper() + reason.finding[1:]
     figure.suptitle(fill(finding, TITLE_WIDTH), fontsize=10, x=0.01, ha="left")
     figure.legend(loc="outside lower right", ncols=4, fontsize=8, frameon=False)
-    _write(figure, target)
+    write_png(figure, target)
 
 
 def _draw_map(
@@ -164,25 +164,33 @@ def _band_edges(profile: NormalProfile, reason: Reason) -> tuple[float, float]:
     return first - 0.5, last + 0.5
 
 
-def _frequency_axis(axis: Axes, profile: NormalProfile) -> None:
+def frequency_axis(
+    axis: Axes, centre_hz: NDArray[np.floating], top_hz: float, *, along_x: bool = False
+) -> None:
     """Label an axis of band numbers with round frequencies, not too close to each other."""
-    centre = profile.centre_hz
     places: list[float] = []
     labels: list[str] = []
+    n_bands = len(centre_hz)
     for hz in TICKS_HZ:
-        if not centre[0] <= hz <= profile.high_hz[-1]:
+        if not centre_hz[0] <= hz <= top_hz:
             continue
-        place = float(np.interp(hz, centre, np.arange(len(centre))))
-        if places and place - places[-1] < CLOSEST_TICKS * len(centre):
+        place = float(np.interp(hz, centre_hz, np.arange(n_bands)))
+        if places and place - places[-1] < CLOSEST_TICKS * n_bands:
             continue
         places.append(place)
         labels.append(f"{hz / 1000:g}k" if hz >= 1000 else f"{hz}")
-    axis.set_yticks(places, labels)
-    axis.set_ylim(-0.5, len(centre) - 0.5)
-    axis.set_ylabel("frequency (Hz)", fontsize=9)
+    if along_x:
+        axis.set_xticks(places, labels)
+        axis.set_xlim(-0.5, n_bands - 0.5)
+        axis.set_xlabel("frequency (Hz)", fontsize=9)
+    else:
+        axis.set_yticks(places, labels)
+        axis.set_ylim(-0.5, n_bands - 0.5)
+        axis.set_ylabel("frequency (Hz)", fontsize=9)
 
 
-def _write(figure: Any, target: Path | str | BinaryIO) -> None:
+def write_png(figure: Any, target: Path | str | BinaryIO) -> None:
+    """Write a picture to a path, whole, or to an open binary file."""
     if not isinstance(target, Path | str):
         figure.savefig(target, dpi=DPI, format="png")
         return
