@@ -22,7 +22,7 @@ from pipeline.screen import messages, relay_rooms, results_screen, say
 from pipeline.settings import CheckSettings
 
 if TYPE_CHECKING:
-    from report.check_page import JudgedClip, Rebuilt
+    from report.check_page import JudgedClip
 
 STYLES = {"anomalous": "bold red", "suspicious": "yellow", "normal": "green", "unknown": "dim"}
 """Verdicts, the worst first, and their colours."""
@@ -37,6 +37,7 @@ def check_and_print(recordings: str, settings: CheckSettings) -> int:
     if settings.page is None:
         checks = _check(recordings, settings)
         return checks if isinstance(checks, int) else exit_code(checks.rows)
+    from pipeline.page_evidence import rebuilt_of
     from report.check_page import Findings, write_check_page
 
     findings = Findings()
@@ -49,7 +50,7 @@ def check_and_print(recordings: str, settings: CheckSettings) -> int:
             evidence.frames,
             evidence.profile.sounds,
             evidence.reason,
-            _rebuilt(evidence),
+            rebuilt_of(evidence.errors),
         )
 
     checks = _check(recordings, settings, keep)
@@ -234,17 +235,6 @@ def _judged(row: Checked) -> JudgedClip:
         reason=row.reason,
         remarks=row.remarks,
     )
-
-
-def _rebuilt(evidence: Evidence) -> Rebuilt | None:
-    """Turn the errors of an autoencoder into what the page draws."""
-    from report.check_page import Rebuilt
-
-    errors = evidence.errors
-    if errors is None:
-        return None
-    bands = errors.bands
-    return Rebuilt(errors.reconstruction, bands.low_hz, bands.high_hz, bands.frame_seconds)
 
 
 def _write_csv(path: Path, rows: Sequence[Checked]) -> None:

@@ -5,7 +5,11 @@ Everything is escaped for HTML, and control characters are written as `\x1b` and
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ground.text import visible
@@ -18,6 +22,23 @@ if TYPE_CHECKING:
 def render(template: str, **values: Any) -> str:
     """Fill a template of this room."""
     return _environment().get_template(template).render(**values)
+
+
+def script(name: str) -> tuple[Any, str]:
+    """Read a script beside this file as HTML, and its hash, so that a page runs no other one."""
+    from markupsafe import Markup
+
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    digest = hashlib.sha256(text.encode()).digest()
+    return Markup(text), base64.b64encode(digest).decode()  # noqa: S704  (it is our own file)
+
+
+def json_block(value: Any) -> Any:
+    """Write JSON for a block of a page: no text in it can end the block, or be markup."""
+    from markupsafe import Markup
+
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704
 
 
 @cache

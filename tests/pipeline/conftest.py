@@ -7,6 +7,8 @@ import pytest
 from machine_halls import hall, learned
 from small_recordings import write_recordings
 
+from pipeline.page_evidence import Evidence
+
 
 @pytest.fixture(scope="session")
 def shared_hall(tmp_path_factory) -> tuple[Path, Path]:
@@ -32,5 +34,6 @@ def data(recorded, tmp_path, monkeypatch) -> Path:
     """Have the recordings in ./dev_data of an empty working folder."""
     monkeypatch.chdir(tmp_path)
     for name in ("draw_scores", "draw_roc"):
-        monkeypatch.setattr(f"report.figures.{name}", lambda *_: False)
+        monkeypatch.setattr(f"report.figures.{name}", lambda *_, **__: False)
+    monkeypatch.setattr("pipeline.run_page.page_evidence", lambda *_, **__: Evidence())
     return shutil.copytree(recorded, tmp_path / "dev_data")
