@@ -49,7 +49,7 @@ class Reason:
     kinds: Mapping[str, str] = field(default_factory=dict)
     """What a member heard that has no frequency, such as peakedness."""
     rebuilt: WorstRebuilt | None = None
-    """Where an autoencoder rebuilds the clip worse than normal clips."""
+    """Where an autoencoder rebuilds the clip worse than its training clips."""
     rebuilt_by: str = ""
     """The member that it is."""
 
@@ -246,13 +246,13 @@ def _joined(unusual: NDArray[np.bool_], longest_gap: float) -> NDArray[np.bool_]
 
 
 def _rebuilt(worst: WorstRebuilt) -> str:
-    """Say where a clip is rebuilt worse than normal clips, with the verb first."""
+    """Say where a clip is rebuilt worse than the training clips, with the verb first."""
     when = ""
     if worst.start_s is not None and worst.end_s is not None:
         when = f", {seconds(worst.start_s, worst.end_s)}"
     ratio = f"{worst.ratio:.0f}" if worst.ratio >= 9.95 else f"{worst.ratio:.1f}"
     where = hertz(worst.low_hz, worst.high_hz)
-    return f"rebuilds it with {ratio} times the error of normal clips {where}{when}"
+    return f"rebuilds it with {ratio} times the error of the training clips {where}{when}"
 
 
 def hertz(low: float, high: float) -> str:

@@ -42,10 +42,10 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class WorstRebuilt:
-    """Where the error exceeds that of normal clips most."""
+    """Where the error exceeds that of the training clips most."""
 
     ratio: float
-    """Error there over that of normal clips in these bands."""
+    """Error there over that of the training clips in these bands."""
     low_hz: float
     high_hz: float
     start_s: float | None

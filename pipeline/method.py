@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from detect import facts_of
+from embed import ENCODERS, POOLINGS
 
 if TYPE_CHECKING:
     from detect.fitting import ClipTable
     from embed.recordings.dataset import DataSet
+    from ground.registry import Row
     from pipeline.judging import MemberFits
     from pipeline.plan import Combination
     from pipeline.settings import Settings
 
 LEVELS = {"rms": "brought to one level", "peak": "brought to one peak"}
+NOT_SAID = ("weights", "device", "sample_rate")
 SHORT = {"pad": "padded with silence", "repeat": "repeated"}
 RULES = {
     "conformal": "by conformal p-values",
@@ -30,8 +34,8 @@ def method_in_words(
     return [
         _data(dataset, table),
         *_recordings(settings, fits),
-        *(_member(fit, settings) for fit in fits),
-        *_fits(combination),
+        _vectors(fits),
+        _detectors(combination, fits),
         *_fusion(combination, fits),
         *_thresholds(settings),
         "Labels of test clips were used for AUC, pAUC and the measured rates only.",
@@ -63,32 +67,47 @@ def _recordings(settings: Settings, fits: Sequence[MemberFits]) -> list[str]:
     return [f"{channel} of each recording{prepared} was brought to the encoder's sample rate."]
 
 
-def _member(fit: MemberFits, settings: Settings) -> str:
-    """Say how a member turns recordings into scores."""
-    source, detector = fit.source, fit.member.detector
-    rebuild = source.configuration.get("rebuild", {})
-    encoder = f"{source.encoder}{_options(rebuild.get('encoder_options', {}))}"
-    pooling = f"{source.pooling}{_options(rebuild.get('pooling_options', {}))}"
-    rated = f"{detector.name}{_options(dict(detector.options))}"
-    scaled = facts_of(detector.name).wants_scaling and settings.scaler == "standard"
-    scale = " (each number scaled by its mean and deviation over them)" if scaled else ""
+def _vectors(fits: Sequence[MemberFits]) -> str:
+    """Say what turned recordings into vectors, with the options that are not the usual ones."""
+    made = []
+    for source in (fit.source for fit in fits):
+        rebuild = source.configuration.get("rebuild", {})
+        encoder = _unusual(source.encoder, ENCODERS, rebuild.get("encoder_options", {}))
+        pooling = _unusual(source.pooling, POOLINGS, rebuild.get("pooling_options", {}))
+        made.append(f"{source.encoder}{encoder} with the pooling {source.pooling}{pooling}")
+    return f"Vectors were made by {_listed(list(dict.fromkeys(made)))}."
+
+
+def _detectors(combination: Combination, fits: Sequence[MemberFits]) -> str:
+    """Say what was fitted to the vectors."""
+    choices = dict.fromkeys(fit.member.detector for fit in fits)
+    names = _listed([f"{each.name}{_bracketed(dict(each.options))}" for each in choices])
+    is_scaled = combination.settings.scaler == "standard"
+    scaled = is_scaled and any(facts_of(each.name).wants_scaling for each in choices)
+    scale = ", each number scaled by its mean and deviation over them" if scaled else ""
+    per = "machine ID" if combination.fit_per == "id" else "machine type"
     return (
-        f"The encoder {encoder} with the pooling {pooling} made the vectors, and the detector "
-        f"{rated} was fitted to those of the normal training clips{scale}."
+        f"{names[0].upper() + names[1:]} was fitted to the vectors of the normal training clips "
+        f"of each {per}{scale}, with seed {combination.settings.seed}."
     )
 
 
-def _options(options: Mapping[str, Any]) -> str:
-    """Write the options that were set, in brackets; "" where there is none."""
-    said = [
-        f"{name} {value}" for name, value in options.items() if name not in ("weights", "device")
-    ]
+def _unusual(name: str, registry: Mapping[str, Row], options: Mapping[str, Any]) -> str:
+    """Write the options that differ from those of the class, in brackets."""
+    if name not in registry:
+        return _bracketed(options)
+    usual = {f.name: f.default for f in fields(registry[name].resolve())}
+    return _bracketed({key: value for key, value in options.items() if usual.get(key) != value})
+
+
+def _bracketed(options: Mapping[str, Any]) -> str:
+    said = [f"{key} {value}" for key, value in options.items() if key not in NOT_SAID]
     return f" ({', '.join(said)})" if said else ""
 
 
-def _fits(combination: Combination) -> list[str]:
-    per = "machine ID" if combination.fit_per == "id" else "machine type"
-    return [f"One model was fitted per {per}, with seed {combination.settings.seed}."]
+def _listed(names: Sequence[str]) -> str:
+    """Join with commas and an `and`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _fusion(combination: Combination, fits: Sequence[MemberFits]) -> list[str]:

@@ -36,7 +36,7 @@ NEIGHBOURS = 200
 """Normal clips per machine among which the nearest one is sought."""
 BYTES_OF_MEDIA = 7_000_000
 """Of sounds and pictures on a page, so that it can be mailed."""
-ATTENTION_MAPS = 12
+ATTENTION_MAPS = 6
 """On a page; each costs a pass of the network."""
 
 

@@ -247,7 +247,7 @@ def _rebuilt(rebuilt: Rebuilt, worst: WorstRebuilt | None) -> list[Picture]:
             "squared error",
             map_uri(ratio, (0.0, largest)),
             "0",
-            f"{largest:.0f} times normal",
+            f"{largest:.0f} times training",
             "the error of the reconstruction, in mean errors of the training clips",
             box,
         ),

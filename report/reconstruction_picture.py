@@ -22,7 +22,7 @@ WIDTH_PX = 900
 MAP_HEIGHT_PX, CURVES_HEIGHT_PX = 560, 380
 COLUMNS_AT_MOST = 800
 NORMAL_ERRORS = 6.0
-"""Where the scale of a map of errors ends, in mean errors of normal clips, or beyond."""
+"""Where the scale of a map of errors ends, in mean errors of training clips, or beyond."""
 
 
 def draw_reconstruction(
@@ -60,7 +60,7 @@ def draw_reconstruction(
         _map(axes[0], given, seconds, (float(low), float(high)), level, "this clip")
         _map(axes[1], rebuilt, seconds, (float(low), float(high)), level, "its reconstruction")
         largest = max(NORMAL_ERRORS, float(np.nanpercentile(ratio, 99)))
-        _map(axes[2], ratio, seconds, (0.0, largest), "times normal", "squared error")
+        _map(axes[2], ratio, seconds, (0.0, largest), "times training", "squared error")
         axes[2].set_xlabel("time (s)", fontsize=9)
         for axis in axes:
             frequency_axis(axis, centre, float(high_hz[of_band][-1]))
@@ -135,7 +135,7 @@ def _curves(
     above.legend(fontsize=8, frameon=False)
     below.bar(bands, ratio, width=1.0, color=CLIP)
     below.axhline(1.0, color=NORMAL, lw=1.2, ls=":")
-    below.set_ylabel("squared error,\ntimes normal", fontsize=9)
+    below.set_ylabel("squared error,\ntimes training", fontsize=9)
     frequency_axis(below, centre, float(centre[-1]), along_x=True)
     for axis in (above, below):
         axis.tick_params(labelsize=8)

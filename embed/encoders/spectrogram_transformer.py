@@ -460,15 +460,14 @@ class SpectrogramTransformer(PretrainedNetwork):
         """
         start, stop = self.windows(len(waveform))[0]
         settings = self.settings
-        flow: np.ndarray | None = None
-        for attention in self.attention(waveform[start:stop]):
-            mean = attention.mean(axis=0)
-            layer = 0.5 * (mean + np.eye(len(mean), dtype=mean.dtype))
-            flow = layer if flow is None else layer @ flow
-        assert flow is not None
-        patches = flow[0, N_WHOLE:].reshape(settings.n_bands, -1)
+        layers = [layer.mean(axis=0) for layer in self.attention(waveform[start:stop])]
+        flow = np.zeros(len(layers[0]), dtype=np.float64)
+        flow[0] = 1.0
+        for layer in reversed(layers):  # the class token's row alone, from the last layer back
+            flow = 0.5 * flow + 0.5 * (flow @ layer)
+        patches = flow[N_WHOLE:].reshape(settings.n_bands, -1)
         n_columns = settings.n_columns(1 + (stop - start - FRAME) // HOP)
-        return patches[:, :n_columns].T.astype(np.float64)
+        return patches[:, :n_columns].T
 
     @property
     def patch_centres_hz(self) -> np.ndarray:

@@ -196,7 +196,7 @@ def test_the_sentence_says_where_an_autoencoder_is_wrong_and_what_a_member_heard
         reason.later_by(10.0)
         .sentence.removeprefix(reason.finding)
         .startswith(
-            "; mlp rebuilds it with 3.1 times the error of normal clips at 2.1 to 2.6 kHz, "
+            "; mlp rebuilds it with 3.1 times the error of the training clips at 2.1 to 2.6 kHz, "
             "from 10.5 to 11.0 s; found by mlp 60%, wave 40% (brightness)"
         )
     )
