@@ -48,7 +48,7 @@ def draw_page() -> None:
         photograph = page.screenshot()
         browser.close()
     reduced = Image.open(BytesIO(photograph)).convert(
-        "P", palette=Image.Palette.ADAPTIVE, colors=96
+        "P", palette=Image.Palette.ADAPTIVE, colors=160
     )
     reduced.crop((0, 0, WIDTH, 900)).save(ROOT / "docs" / "page.png", optimize=True)
 

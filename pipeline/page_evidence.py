@@ -121,7 +121,8 @@ def _machine_clips(
     shown: list[HeardClip] = []
     neighbours: dict[str, Player | None] = {}
     for clip in worst:
-        sound = listen_to(dataset.path(clip.key), _channel(fits))
+        path = dataset.path(clip.key)
+        sound = listen_to(path, _channel(fits)) if path.is_file() else None
         if sound is None:
             continue
         vectors = {
@@ -168,7 +169,11 @@ def _profile(machine: MachineScores, fit: MemberFits, dataset: DataSet) -> Machi
     if vectors is not None and vectors.ndim != 2:
         vectors = None
     stats = dataset.file_stats()
-    heard = [(dataset.path(key), stats[key]) for key in _some(keys, CLIPS_PER_PROFILE)]
+    heard = [
+        (dataset.path(key), stats.get(key))
+        for key in _some(keys, CLIPS_PER_PROFILE)
+        if dataset.path(key).is_file()
+    ]
     learned = _learned(tuple(heard), _channel([fit]))
     return None if learned is None else replace(learned, keys=near, vectors=vectors)
 

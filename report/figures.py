@@ -164,7 +164,9 @@ def draw_confusion(path: Path, machines: Sequence[MachineScores]) -> bool:
         axis.imshow(shares, cmap="Blues", vmin=0, vmax=1.25, aspect="auto")
         for row in range(2):
             for column in range(2):
-                axis.text(column, row, str(counts[row, column]), ha="center", va="center", size=9)
+                ink = "white" if shares[row, column] > 0.6 else "black"
+                text = str(counts[row, column])
+                axis.text(column, row, text, ha="center", va="center", size=9, color=ink)
         axis.set_xticks([0, 1], ["not", "anomalous"])
         axis.set_yticks([0, 1], ["normal", "anomalous"])
         axis.set_xlabel("called", fontsize=SMALL)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from report.machine_scores import MachineScores
 from report.media import data_uri, map_uri, sound_of
 from report.reason_picture import LARGEST_DIFFERENCE_DB
-from report.reconstruction_picture import NORMAL_ERRORS, draw_reconstruction
+from report.reconstruction_picture import draw_reconstruction, largest_error
 
 if TYPE_CHECKING:
     from detect.profile import NormalProfile
@@ -203,15 +203,17 @@ def attention_picture(attention: Array, name: str, centre_hz: Array) -> Picture:
 
 def _level(levels: Array, box: Box | None) -> Picture:
     low, high = (float(v) for v in np.percentile(levels, (2, 99.8)))
-    says = f"log-mel levels over time, from {low:.0f} to {high:.0f} dB"
-    return Picture("level", map_uri(levels, (low, high)), f"{low:.0f}", f"{high:.0f} dB", says, box)
+    says = f"log-mel levels over time, from {round(low)} to {round(high)} dB"
+    return Picture(
+        "level", map_uri(levels, (low, high)), f"{round(low)}", f"{round(high)} dB", says, box
+    )
 
 
 def _difference(levels: Array, profile: NormalProfile, reason: Reason, box: Box | None) -> Picture:
     difference = levels - profile.frame_mean
     limit = min(LARGEST_DIFFERENCE_DB, max(6.0, float(np.percentile(np.abs(difference), 99.5))))
     return Picture(
-        "minus the normal mean",
+        "minus normal mean",
         map_uri(difference, (-limit, limit), "PuOr_r"),
         f"-{limit:.0f}",
         f"+{limit:.0f} dB",
@@ -226,7 +228,7 @@ def _rebuilt(rebuilt: Rebuilt, worst: WorstRebuilt | None) -> list[Picture]:
     shown = rebuilt.reconstruction
     low, high = (float(v) for v in np.nanpercentile(shown.given, (2, 99.8)))
     ratio = shown.error / np.maximum(shown.normal_error, np.finfo(float).tiny)
-    largest = max(NORMAL_ERRORS, float(np.nanpercentile(ratio, 99)))
+    largest = largest_error(ratio)
     box = None
     if worst is not None and rebuilt.frame_seconds is not None:
         bands = np.flatnonzero(
@@ -235,7 +237,7 @@ def _rebuilt(rebuilt: Rebuilt, worst: WorstRebuilt | None) -> list[Picture]:
         end_s = len(shown.given) * rebuilt.frame_seconds
         times = (worst.start_s or 0.0, end_s if worst.end_s is None else worst.end_s)
         box = _box_at(bands, len(rebuilt.low_hz), times, end_s)
-    level = (f"{low:.0f}", f"{high:.0f} dB")
+    level = (f"{round(low)}", f"{round(high)} dB")
     return [
         Picture(
             "its reconstruction",

@@ -22,7 +22,7 @@ COLUMNS_AT_MOST = 800
 MAP = "cividis"
 """Its lightness rises evenly: the same order for colour-blind eyes and in grey."""
 MARK = "#d62728"
-NORMAL, CLIP = "#8a8f98", "#12335f"
+NORMAL, CLIP, NOTHING = "#8a8f98", "#12335f", "#d8dade"
 LARGEST_DIFFERENCE_DB = 30.0
 TICKS_HZ = (50, 100, 200, 500, 1000, 2000, 3000, 4000, 5000, 7000, 10000, 12000, 16000, 20000)
 OUTLINE_MARGIN = 0.006  # of an axis
@@ -53,14 +53,14 @@ def draw_reason(
     normal_axis = figure.add_subplot(grid[:, 1], sharey=clip_axis)
 
     low, high = np.percentile(levels, (2, 99.8))
-    _draw_map(clip_axis, levels, profile, (float(low), float(high)), "level (dB)")
+    draw_map(clip_axis, levels, profile.frame_seconds, (float(low), float(high)), "level (dB)")
     clip_axis.set_title("this clip", fontsize=10, loc="left")
     clip_axis.tick_params(labelbottom=False)
 
     difference = levels - profile.frame_mean
     limit = min(LARGEST_DIFFERENCE_DB, max(6.0, float(np.percentile(np.abs(difference), 99.5))))
     label = "louder (+) or quieter (-), dB"
-    _draw_map(difference_axis, difference, profile, (-limit, limit), label)
+    draw_map(difference_axis, difference, profile.frame_seconds, (-limit, limit), label)
     difference_axis.set_title("difference from the normal mean", fontsize=10, loc="left")
     difference_axis.set_xlabel("time (s)", fontsize=9)
 
@@ -76,19 +76,23 @@ def draw_reason(
     write_png(figure, target)
 
 
-def _draw_map(
+def draw_map(
     axis: Axes,
     values: NDArray[Any],
-    profile: NormalProfile,
+    frame_seconds: float,
     limits: tuple[float, float],
     label: str,
 ) -> None:
-    """Draw (n_frames, n_bands) over time and band numbers, with a scale of its own."""
+    """Draw (n_frames, n_bands) over time and band numbers, with a scale of its own.
+
+    NaN is left grey.
+    """
     step = -(-len(values) // COLUMNS_AT_MOST)
     if step > 1:
-        values = np.maximum.reduceat(values, np.arange(0, len(values), step), axis=0)
-    half = profile.frame_seconds / 2
-    end = (len(values) * step - 0.5) * profile.frame_seconds
+        values = np.fmax.reduceat(values, np.arange(0, len(values), step), axis=0)
+    half = frame_seconds / 2
+    end = (len(values) * step - 0.5) * frame_seconds
+    axis.set_facecolor(NOTHING)
     image = axis.imshow(
         values.T,
         origin="lower",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.reconstruction import neighbouring_bands
-from report.reason_picture import CLIP, DPI, MAP, MARK, NORMAL, frequency_axis, write_png
+from report.reason_picture import CLIP, DPI, MARK, NORMAL, draw_map, frequency_axis, write_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,6 @@ Array = NDArray[np.floating]
 
 WIDTH_PX = 900
 MAP_HEIGHT_PX, CURVES_HEIGHT_PX = 560, 380
-COLUMNS_AT_MOST = 800
 NORMAL_ERRORS = 6.0
 """Where the scale of a map of errors ends, in mean errors of training clips, or beyond."""
 
@@ -32,7 +31,6 @@ def draw_reconstruction(
     high_hz: Array,
     frame_seconds: float | None,
     worst: WorstRebuilt | None = None,
-    unit: str = "dB",
 ) -> None:
     """Draw a clip, its reconstruction and the error to a PNG, 900 pixels wide.
 
@@ -56,51 +54,27 @@ def draw_reconstruction(
         axes = list(figure.subplots(3, 1, sharex=True, sharey=True))
         low, high = np.percentile(given, (2, 99.8))
         seconds = frame_seconds
-        level = f"level ({unit})"
-        _map(axes[0], given, seconds, (float(low), float(high)), level, "this clip")
-        _map(axes[1], rebuilt, seconds, (float(low), float(high)), level, "its reconstruction")
-        largest = max(NORMAL_ERRORS, float(np.nanpercentile(ratio, 99)))
-        _map(axes[2], ratio, seconds, (0.0, largest), "times training", "squared error")
+        levels, largest = (float(low), float(high)), largest_error(ratio)
+        maps = [
+            ("this clip", given, levels, "level (dB)"),
+            ("its reconstruction", rebuilt, levels, "level (dB)"),
+            ("squared error", ratio, (0.0, largest), "times training"),
+        ]
+        for axis, (title, values, limits, label) in zip(axes, maps, strict=True):
+            draw_map(axis, values, seconds, limits, label)
+            axis.set_title(title, fontsize=10, loc="left")
         axes[2].set_xlabel("time (s)", fontsize=9)
         for axis in axes:
             frequency_axis(axis, centre, float(high_hz[of_band][-1]))
             _outline(axis, worst, centre, len(given) * seconds)
     else:
-        _curves(figure, centre, given[0], rebuilt[0], ratio[0], worst, unit)
+        _curves(figure, centre, given[0], rebuilt[0], ratio[0], worst)
     write_png(figure, target)
 
 
-def _map(
-    axis: Axes,
-    values: Array,
-    frame_seconds: float,
-    limits: tuple[float, float],
-    label: str,
-    title: str,
-) -> None:
-    """Draw (n_frames, n_bands) over time and band numbers; grey where there is nothing."""
-    step = -(-len(values) // COLUMNS_AT_MOST)
-    if step > 1:
-        values = np.fmax.reduceat(values, np.arange(0, len(values), step), axis=0)
-    half = frame_seconds / 2
-    end = (len(values) * step - 0.5) * frame_seconds
-    axis.set_facecolor("#d8dade")
-    image = axis.imshow(
-        values.T,
-        origin="lower",
-        aspect="auto",
-        interpolation="nearest",
-        cmap=MAP,
-        vmin=limits[0],
-        vmax=limits[1],
-        extent=(-half, end, -0.5, values.shape[1] - 0.5),
-    )
-    bar = axis.figure.colorbar(image, ax=axis, pad=0.01, aspect=12)
-    bar.set_label(label, fontsize=8)
-    bar.ax.tick_params(labelsize=8)
-    bar.outline.set_visible(False)
-    axis.tick_params(labelsize=8)
-    axis.set_title(title, fontsize=10, loc="left")
+def largest_error(ratio: Array) -> float:
+    """Choose where the scale of errors ends."""
+    return max(NORMAL_ERRORS, float(np.nanpercentile(ratio, 99)))
 
 
 def _outline(axis: Axes, worst: WorstRebuilt | None, centre: Array, end_s: float) -> None:
@@ -124,14 +98,13 @@ def _curves(
     rebuilt: Array,
     ratio: Array,
     worst: WorstRebuilt | None,
-    unit: str,
 ) -> None:
     """Draw a vector and its reconstruction over the bands, and the error below."""
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.6, 1.0))
     bands = np.arange(len(centre))
     above.plot(bands, given, color=CLIP, lw=1.6, label="this clip")
     above.plot(bands, rebuilt, color=NORMAL, lw=1.6, ls="--", label="its reconstruction")
-    above.set_ylabel(f"level ({unit})", fontsize=9)
+    above.set_ylabel("level (dB)", fontsize=9)
     above.legend(fontsize=8, frameon=False)
     below.bar(bands, ratio, width=1.0, color=CLIP)
     below.axhline(1.0, color=NORMAL, lw=1.2, ls=":")

@@ -66,7 +66,7 @@ def test_a_clip_has_its_sound_and_maps_with_the_named_band_and_moment(drawn):
     titles = [picture.title for picture in drawn.pictures]
     box = drawn.pictures[0].box
 
-    assert titles == ["level", "minus the normal mean", "its reconstruction", "squared error"]
+    assert titles == ["level", "minus normal mean", "its reconstruction", "squared error"]
     assert drawn.player.uri.startswith("data:audio/mpeg")
     assert all(picture.uri.startswith("data:image/webp") for picture in drawn.pictures)
     assert (box.bottom, box.height) == (25.0, 7.5)
