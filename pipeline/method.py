@@ -127,8 +127,9 @@ def _thresholds(settings: Settings) -> list[str]:
         if settings.false_alarms == "auto"
         else f"a false-alarm rate of {settings.false_alarms}"
     )
+    rule = RULES.get(settings.threshold, f"by the rule {settings.threshold}")
     sure = f", with confidence {settings.confidence:g}" if settings.confidence else ""
     return [
         f"Thresholds come from scores of training clips by models that had not seen them, "
-        f"{RULES[settings.threshold]}, and promise {promised}{sure}."
+        f"{rule}, and promise {promised}{sure}."
     ]
