@@ -64,7 +64,7 @@ def change_of_machine(
     if change == "alarm_over":
         ended = "was switched off" if state.state == "off" else "sounds normal again"
         identity = over_id(before.alarm_id)
-        sentence = f"{machine} {ended}, after {duration(at - before.alarm_since)}."
+        sentence = f"{machine} {ended}, after {duration(max(0.0, at - before.alarm_since))}."
     elif change == "no_audio":
         identity = event_id(machine, "no_audio", iso(before.last_audio_at or 0.0))
         silent_for = duration(at - (before.last_audio_at or at))
