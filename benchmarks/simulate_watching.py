@@ -183,7 +183,7 @@ def simulate(folder: Path, n_rounds: int) -> dict[str, object]:
                 last = min(first + FILES_AT_ONCE, n_rounds)
                 with pace.condition:  # the recording of a file ends before it is there
                     pace.condition.wait_for(
-                        lambda: not pace.rounds or max(pace.rounds.values()) >= last - 1
+                        lambda n=last - 1: not pace.rounds or max(pace.rounds.values()) >= n
                     )
                 for number in range(first, last):
                     for machine in range(N_IN_FOLDERS):
