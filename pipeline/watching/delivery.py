@@ -108,6 +108,8 @@ class _Delivery:
     tell: Say
     closing: threading.Event
     n_failures: int = 0
+    is_marked_well: bool = False
+    """Whether the state file says that the sink works; an earlier process may have failed."""
     refusals: tuple[int, int] = (0, 0)
     """The number of the message that was refused last, and how often in a row."""
     problem: str = ""
@@ -161,9 +163,10 @@ class _Delivery:
         if self.problem:
             self.tell("delivered", f"{self.sink.name}: it works again")
             self.problem = ""
-        if self.n_failures:
+        if not self.is_marked_well:
             outbox.mark_well(connection, self.sink.name)
-            self.n_failures = 0
+            self.is_marked_well = True
+        self.n_failures = 0
 
     def _note_failure(
         self, connection: sqlite3.Connection, failure: Undelivered, waiting: outbox.Waiting | None
@@ -173,6 +176,7 @@ class _Delivery:
         A problem is told once, and again when it has become another one.
         """
         self.n_failures += 1
+        self.is_marked_well = False
         reason = one_line(failure)
         if reason != self.problem:
             what = "messages are kept, and are tried again"

@@ -5,12 +5,11 @@ The tables are those of `state.py`; they are only read here.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-
-LOOKED_BACK = 5000
-"""Windows that are read at the start to find the latest of each machine."""
+from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ class MachineRecord:
     last_audio_at: str
     alarm_since: str
     """"" while there is no alarm."""
+    sentence: str
+    """Of that alarm."""
     latest: Window | None
 
 
@@ -57,39 +58,37 @@ def last_window_id(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(id), 0) FROM windows").fetchone()[0])
 
 
-@dataclass
-class MachineRecords:
-    """Reads the machines again and again; each time only the windows that are new."""
-
-    _last_id: int | None = None
-    _latest: dict[str, Window] = field(default_factory=dict)
-
-    def read(self, connection: sqlite3.Connection) -> list[MachineRecord]:
-        """Return every machine, by name."""
-        if self._last_id is None:
-            self._last_id = max(0, last_window_id(connection) - LOOKED_BACK)
-        for window in windows_after(connection, self._last_id):
-            self._latest[window.machine] = window
-            self._last_id = window.id
-        alarms = dict(
-            connection.execute(
-                "SELECT machine, min(started_at) FROM alarms WHERE ended_at = '' GROUP BY machine"
-            )
+def machine_records(connection: sqlite3.Connection) -> list[MachineRecord]:
+    """Return every machine with its latest window and the alarm that is going on, by name."""
+    rows = connection.execute(
+        "SELECT machines.machine, machines.source, machines.state, since, level_db, last_audio_at, "
+        "started_at, message_json, id, at, score, threshold, p_value, verdict FROM machines "
+        "LEFT JOIN (SELECT machine, started_at, message_json FROM alarms WHERE ended_at = '') "
+        "AS open_alarms ON open_alarms.machine = machines.machine "
+        "LEFT JOIN windows ON windows.id = "
+        "(SELECT max(id) FROM windows WHERE windows.machine = machines.machine) "
+        "ORDER BY machines.machine, started_at"
+    )
+    records = {}
+    for machine, source, state, since, level, heard, alarm_since, text, *window in rows:
+        records[machine] = MachineRecord(
+            machine=machine,
+            source=source,
+            state=state,
+            since=since,
+            level_db=level,
+            last_audio_at=heard,
+            alarm_since=alarm_since or "",
+            sentence=facts_of(text).get("sentence", ""),
+            latest=None if window[0] is None else Window(window[0], machine, *window[1:]),
         )
-        rows = connection.execute(
-            "SELECT machine, source, state, since, level_db, last_audio_at FROM machines "
-            "ORDER BY machine"
-        )
-        return [
-            MachineRecord(
-                machine=row[0],
-                source=row[1],
-                state=row[2],
-                since=row[3],
-                level_db=row[4],
-                last_audio_at=row[5],
-                alarm_since=alarms.get(row[0], ""),
-                latest=self._latest.get(row[0]),
-            )
-            for row in rows
-        ]
+    return list(records.values())
+
+
+def facts_of(text: str | None) -> dict[str, Any]:
+    """Read the JSON of a message; there are no facts where it cannot be read."""
+    try:
+        message = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}

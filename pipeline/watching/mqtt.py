@@ -26,7 +26,7 @@ from ground.text import json_text
 from ground.versions import OURS, installed_version
 from pipeline.exits import UsageError
 from pipeline.watching.credentials import Credential
-from pipeline.watching.machine_records import MachineRecord, MachineRecords
+from pipeline.watching.machine_records import MachineRecord, machine_records
 from pipeline.watching.message import Message
 from pipeline.watching.mqtt_connection import Broker, MqttConnection
 from pipeline.watching.sink import Sink
@@ -59,7 +59,6 @@ class MqttSink(Sink):
         self._broker, self._topic = broker, topic
         self._client_id = ""
         self._connection: MqttConnection | None = None
-        self._records = MachineRecords()
         self._published: dict[str, str] = {}
         """Topic to the retained text that the broker got since this connection was made."""
         self._next_look = 0.0
@@ -81,7 +80,7 @@ class MqttSink(Sink):
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + LOOK_S
-        for record in self._records.read(connection):
+        for record in machine_records(connection):
             for topic, text in self._retained(record).items():
                 if self._published.get(topic) != text:
                     self._published[topic] = text  # a topic that is refused is not tried again
@@ -136,6 +135,7 @@ class MqttSink(Sink):
             "source": record.source,
             "problem": "ON" if record.alarm_since else "OFF",
             "alarm_since": record.alarm_since or None,
+            "sentence": record.sentence,
             "state": record.state,
             "since": record.since,
             "score": window and window.score,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from typing import Any
 
 from ground.text import json_text, visible
 from pipeline.watching import outbox
-from pipeline.watching.machine_records import MachineRecord, MachineRecords
+from pipeline.watching.machine_records import MachineRecord, facts_of, machine_records
 from pipeline.watching.score_history import POINTS, ScoreHistory, first_part, part_s
 
 ALARMS_SHOWN = 30
@@ -28,7 +27,6 @@ class PageState:
         self._path = path
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._records = MachineRecords()
         self._history = ScoreHistory()
 
     def as_json(self, span: str) -> str:
@@ -43,7 +41,7 @@ class PageState:
                 )
             now = datetime.now(UTC)
             self._history.read(self._connection)
-            machines = self._records.read(self._connection)
+            machines = machine_records(self._connection)
             state = {
                 "span": span,
                 "first_part": first_part(span, now),
@@ -75,14 +73,14 @@ def _alarms(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     """Return the newest alarms, newest first; a message that cannot be read shows what is known."""
     rows = connection.execute(
         "SELECT id, machine, source, started_at, ended_at, message_json, feedback FROM alarms "
-        "ORDER BY started_at DESC, id LIMIT ?",
+        "ORDER BY rowid DESC LIMIT ?",
         (ALARMS_SHOWN,),
     )
     alarms = []
     for id, machine, source, started_at, ended_at, text, feedback in rows:
         alarms.append(
             {
-                **_message(text),
+                **facts_of(text),
                 **{"id": id, "machine": machine, "source": source, "at": started_at},
                 "ended_at": ended_at,
                 "feedback": feedback,
@@ -93,17 +91,8 @@ def _alarms(connection: sqlite3.Connection) -> list[dict[str, Any]]:
 
 def _news(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     """Return what was told last besides alarms, newest first: drift, and sources that failed."""
-    messages = map(_message, outbox.told(connection))
+    messages = map(facts_of, outbox.told(connection))
     return [m for m in messages if m and m.get("kind") not in ALARM_KINDS][:NEWS_SHOWN]
-
-
-def _message(text: str) -> dict[str, Any]:
-    """Read a message; one that cannot be read is empty."""
-    try:
-        message = json.loads(text)
-    except (TypeError, ValueError):
-        return {}
-    return message if isinstance(message, dict) else {}
 
 
 def _shown(value: Any) -> Any:

@@ -42,6 +42,7 @@ TABLES = (
         id TEXT PRIMARY KEY, machine TEXT NOT NULL, source TEXT NOT NULL,
         started_at TEXT NOT NULL, ended_at TEXT NOT NULL DEFAULT '', message_json TEXT NOT NULL,
         feedback TEXT NOT NULL DEFAULT '', window_s REAL NOT NULL)""",
+    "CREATE INDEX alarms_open ON alarms (machine) WHERE ended_at = ''",
     """CREATE TABLE machines (
         machine TEXT PRIMARY KEY, source TEXT NOT NULL, state TEXT NOT NULL, since TEXT NOT NULL,
         level_db REAL, last_audio_at TEXT NOT NULL, engine_json TEXT NOT NULL)""",

@@ -71,6 +71,7 @@ def test_a_broker_that_was_away_gets_all_in_order_and_the_states_of_now(tmp_path
     assert kept["hall/availability"] == "online"
     state = json.loads(kept["hall/machines/fan-id_00"])
     assert (state["score"], state["threshold"], state["verdict"]) == (3.5, 2.0, "anomalous")
+    assert state["sentence"] == message("b").sentence
     assert any(f"no connection to the broker 127.0.0.1:{broker.port}" in t for _, t in said)
     assert ("delivered", "mqtt: it works again") in said
 
@@ -168,7 +169,9 @@ def test_brokers_that_come_and_go_and_killed_watches_lose_nothing(tmp_path):
 
     arrived = [json.loads(text)["id"] for _, text, _ in received]
     assert list(dict.fromkeys(arrived)) == ids
-    assert len(arrived) - len(ids) <= 2 * n_rounds
+    n_repeated = len(arrived) - len(ids)
+    assert n_repeated <= 2 * n_rounds
+    print(f"{n_rounds} kills and stops, {len(ids)} messages: none lost, {n_repeated} repeated")
 
 
 def test_a_password_and_tls_are_needed_where_the_broker_says_so(tmp_path, monkeypatch):

@@ -231,7 +231,7 @@ def test_names_and_sentences_from_outside_are_shown_and_never_run(served, chromi
     tab, wrong = shown(chromium, served)
 
     assert EVIL in tab.locator("#machines h3").all_inner_texts()
-    assert tab.locator("#alarms article").nth(1).locator(".sentence").inner_text() == EVIL
+    assert EVIL in tab.locator("#alarms .sentence").all_inner_texts()
     assert EVIL in tab.inner_text("#news")
     assert tab.evaluate("document.querySelectorAll('main script, main img[src=x]').length") == 0
     assert wrong == []
