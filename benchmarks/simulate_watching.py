@@ -189,16 +189,18 @@ def simulate(folder: Path, n_rounds: int) -> dict[str, object]:
                     for machine in range(N_IN_FOLDERS):
                         path = self.folder / name_of(machine) / f"{number:05d}.wav"
                         path.parent.mkdir(parents=True, exist_ok=True)
+                        whole, path = path, path.with_suffix(".part")
                         before = time.thread_time()
                         if luck.random() < 0.02:
                             path.write_bytes(b"RIFF, and then the power failed")
                             counts["damaged files"] += 1
                         else:
                             wave = sound(rng, machine, plans[machine][number])
-                            soundfile.write(path, wave, RATE)
+                            soundfile.write(path, wave, RATE, format="WAV")
                         pace.making_s += time.thread_time() - before
                         when = pace.began + STEP_S * number
                         os.utime(path, (when, when))
+                        path.replace(whole)
                         counts["files"] += 1
                 while any(self.folder.rglob("*.wav")) and not stop.is_set():
                     time.sleep(0.05)

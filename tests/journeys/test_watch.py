@@ -206,9 +206,10 @@ def test_several_sources_run_until_they_are_stopped(hall_model, tmp_path):
 class Watching:
     """The machines of a watch, which hear windows of a stream."""
 
-    def __init__(self, model, out):
+    def __init__(self, model, out, confirm="3/5"):
         self.state = WatchState(connect(out / "watch.sqlite"))
-        self.machines = open_machines(WatchSettings(model=model, out=out), self.state)
+        settings = WatchSettings(model=model, out=out, confirm=confirm)
+        self.machines = open_machines(settings, self.state)
         self.n_windows = 0
 
     def hear(self, *sounds):
@@ -225,12 +226,12 @@ class Watching:
 
 
 def test_drift_is_told_once_and_names_the_remedy(hall_model, tmp_path):
-    watching = Watching(hall_model, tmp_path)
+    watching = Watching(hall_model, tmp_path, confirm="100/100")
     watching.hear(*[hum(5000 + i) for i in range(40)])
     other_pitch = [hum(i, pitch=121.5) for i in range(120)]
 
     told = [m for m in watching.hear(*other_pitch) if m.kind == "drift"]
-    again = Watching(hall_model, tmp_path).hear(*other_pitch[:80])
+    again = Watching(hall_model, tmp_path, confirm="100/100").hear(*other_pitch[:80])
 
     (message,) = told
     assert "press7 has not sounded as it did when it was learned since about 2001-09-09" in (
