@@ -98,6 +98,7 @@ def test_a_machine_that_is_off_is_no_alarm(pipeline, hall_model):
     assert (off.code, on.code) == (0, 4)
 
 
+@pytest.mark.slow
 def test_quiet_hours_hold_alarms_back(pipeline, hall_model, incoming):
     pipeline("watch", "incoming", "--model", hall_model, *FLAGS, "--quiet-hours", "00:00-23:59:59")
 
@@ -122,6 +123,7 @@ def test_a_false_alarm_becomes_part_of_the_next_threshold(pipeline, hall_model, 
     assert "threshold from 30 new clips" in learned_again.text
 
 
+@pytest.mark.slow
 def test_silence_is_told_by_the_next_look(pipeline, hall_model, incoming):
     pipeline("watch", "incoming", "--model", hall_model, *FLAGS)
 
@@ -181,6 +183,7 @@ def started(hall_model, folder, *flags):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_several_sources_run_until_they_are_stopped(hall_model, tmp_path):
     (tmp_path / "incoming").mkdir()
     (tmp_path / "sources.toml").write_text(
