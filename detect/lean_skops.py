@@ -1,7 +1,7 @@
-"""skops without the seconds and the 180 MB that importing it takes.
+"""skops without the second and the 180 MB that importing it takes.
 
-skops lists the estimators of scikit-learn that it trusts, and that imports every module of
-scikit-learn, with torch and pytest behind them. Few files hold one that needs to be looked up.
+skops lists the estimators of scikit-learn and the functions of scipy that it trusts. That imports
+every module of scikit-learn, with torch and pytest behind them. Few files hold one of those.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import threading
 from functools import cache
 from importlib import import_module
 from types import ModuleType
+from unittest.mock import patch
 
 _LOCK = threading.Lock()
 
 
 def lean_skops() -> ModuleType:
-    """Return `skops.io`, or a copy of it that trusts no estimator of scikit-learn by itself.
+    """Return `skops.io`, or a copy of it that trusts less: nothing of scikit-learn and scipy.
 
     The copy is this project's alone: whoever imports skops gets it as it is.
     """
@@ -26,21 +27,21 @@ def lean_skops() -> ModuleType:
 
 @cache
 def _copy() -> ModuleType:
+    import scipy.special
     import sklearn.utils
 
-    list_estimators = sklearn.utils.all_estimators
-    sklearn.utils.all_estimators = lambda: []
+    nothing = list  # called without arguments, as both are
     try:
-        return import_module("skops.io")
+        with (
+            patch.object(sklearn.utils, "all_estimators", nothing),
+            patch.object(scipy.special, "__dir__", nothing, create=True),
+        ):
+            return import_module("skops.io")
     finally:
-        sklearn.utils.all_estimators = list_estimators
         for name in [name for name in sys.modules if name.partition(".")[0] == "skops"]:
             del sys.modules[name]
 
 
-@cache
-def estimators() -> frozenset[str]:
-    """Name the public estimators of scikit-learn, which skops trusts; this takes a second."""
-    from sklearn.utils import all_estimators
-
-    return frozenset(f"{cls.__module__}.{cls.__name__}" for _, cls in all_estimators())
+def whole_skops() -> ModuleType:
+    """Return `skops.io` with all that it trusts."""
+    return import_module("skops.io")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from detect import DETECTORS
 from detect.detector import Detector, OwnDetector, facts_of_class, last_step
-from detect.lean_skops import estimators, lean_skops
+from detect.lean_skops import lean_skops, whole_skops
 from ground.files import write_whole
 from ground.text import one_line
 
@@ -103,17 +103,17 @@ def load_detector(
 
 def _opened(content: bytes, trusted: Collection[str]) -> dict[str, Any]:
     """Check a .skops file's types and format before and after reading it."""
-    skops = lean_skops()
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise ValueError("it is compressed, and ours are not")
-    types = skops.get_untrusted_types(data=content)
-    unrecognised = [name for name in types if name not in TRUSTED.union(trusted)]
-    if any(name.startswith("sklearn.") for name in unrecognised):
-        unrecognised = [name for name in unrecognised if name not in estimators()]
-    if unrecognised:
+    for skops in (lean_skops, whole_skops):
+        types = skops().get_untrusted_types(data=content)
+        unrecognised = [name for name in types if name not in TRUSTED.union(trusted)]
+        if not unrecognised:
+            break
+    else:
         raise ValueError(f"it is no detector of ours: it holds {', '.join(unrecognised[:3])}")
-    saved = skops.loads(content, trusted=types)
+    saved = skops().loads(content, trusted=types)
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         number = saved.get("format") if isinstance(saved, dict) else None
         raise ValueError(
