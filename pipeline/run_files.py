@@ -86,12 +86,13 @@ def _draw(
 ) -> None:
     """Write the page, and the figures of a single run."""
     from report import figures, page
+    from report.kept_figures import draw_or_copy
     from report.machine_scores import machine_scores
 
     if not folder.is_part:  # the page has the same figures, and a grid would draw for minutes
         machines = machine_scores(table, outcome.scores, outcome.results)
-        figures.draw_scores(folder.path / "scores.png", machines)
-        figures.draw_roc(folder.path / "roc.png", machines)
+        draw_or_copy(folder.path / "scores.png", machines, figures.draw_scores)
+        draw_or_copy(folder.path / "roc.png", machines, figures.draw_roc)
     run = page.Run(
         title=f"{dataset.name}: {outcome.combination.name}",
         table=table,

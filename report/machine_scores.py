@@ -87,7 +87,8 @@ def _steps(low: float, high: float) -> Array:
     least = (high - low) / TICKS
     magnitude = 10.0 ** np.floor(np.log10(least))
     step = magnitude * next(round_ for round_ in ROUND if round_ * magnitude >= 0.999 * least)
-    return np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step + 0.0  # no -0
+    steps: Array = np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step
+    return steps + 0.0  # no -0
 
 
 def _decades(low: float, high: float) -> Array:
