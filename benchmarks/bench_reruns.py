@@ -74,7 +74,7 @@ def reruns(folder: Path, rounds: int) -> None:
         "numpy and scikit-learn": BASE,
         "re-run": [door, "--data=demo", "--quiet"],
         "re-run, figures drawn": [door, "--data=demo", "--quiet", "--out=fresh"],
-        "check of one clip": [door, "check", clip, "--model=m"],
+        "check of one clip": [door, "check", clip, "--model=m", "--machine=slider id_00"],
         "--help": [door, "--help"],
         "grid of 20": [door, "--data=demo", "--quiet", *GRID],
     }
