@@ -12,6 +12,7 @@ same file and fits by numpy.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import statistics
 import subprocess
@@ -92,8 +93,6 @@ def reruns(folder: Path, rounds: int) -> None:
 
 def front_end(folder: Path, rounds: int) -> None:
     """Print the processor time of `logmel` per clip of 10 s, part by part."""
-    import hashlib
-
     import soundfile
     from scipy.fft import rfft
 
@@ -126,42 +125,70 @@ def front_end(folder: Path, rounds: int) -> None:
 
 
 def stored(folder: Path, rounds: int, n_clips: int) -> None:
-    """Print what a re-run on stored vectors takes, and a script that reads them and fits."""
-    import h5py
+    """Print what a re-run on stored vectors takes, and a script that reads them and fits.
 
-    per_machine = n_clips // MACHINES
-    names = [
-        f"fan/{'train' if i % 5 else 'test'}/{'anomaly' if i % 10 == 0 else 'normal'}"
-        f"_id_{machine:02d}_{i:08d}.wav"
-        for machine in range(MACHINES)
-        for i in range(per_machine)
-    ]
-    rng = np.random.default_rng(0)
-    with h5py.File(folder / "vectors.h5", "w") as file:
-        shape = len(names), DIM
-        vectors = file.create_dataset("embeddings", shape, "float32", chunks=(256, DIM))
-        for begin in range(0, len(names), per_machine):
-            vectors[begin : begin + per_machine] = rng.normal(size=(per_machine, DIM))
-        file["filenames"] = [name.encode() for name in names]
+    The recordings are empty files, since nobody opens them.
+    """
+    write_stored(folder, n_clips)
     (folder / "by_hand.py").write_text(BY_HAND)
+    (file,) = (folder / "embeddings").glob("*.h5")
+    run = [str(DOOR), "--encoder=logmel", "--pooling=mean", f"--set=logmel.n_mels={DIM}"]
     ways = {
-        "read and fit by numpy": ["by_hand.py"],
         "numpy and scikit-learn": BASE,
-        "run": [str(DOOR), "--embeddings=vectors.h5", "--detector=mahalanobis", "--quiet"],
+        "read and fit by numpy": ["by_hand.py", str(file)],
+        "re-run": [*run, "--detector=mahalanobis", "--quiet"],
     }
-    medians = in_turns(ways, folder, rounds)
     print("| | processor s |\n|---|---|")
-    for name, median in medians.items():
+    for name, median in in_turns(ways, folder, rounds).items():
         print(f"| {name} | {median:.2f} |")
 
 
+def write_stored(folder: Path, n_clips: int) -> None:
+    """Write a data set of empty recordings, and a cache that holds a random vector of each."""
+    from cache.store import EmbeddingStore
+    from embed import make_encoder, make_pooling
+    from embed.fingerprint import configuration, fingerprint
+    from embed.recordings.clips import find_clips
+    from embed.recordings.preprocessing import Preprocessing
+
+    root = folder / "dev_data"
+    for split in ("train", "test"):
+        (root / "fan" / split).mkdir(parents=True)
+    for number in range(n_clips):
+        machine, i = number % MACHINES, number // MACHINES
+        split = "train" if i % 5 else "test"
+        label = "anomaly" if i % 10 == 0 else "normal"
+        (root / "fan" / split / f"{label}_id_{machine:02d}_{i:08d}.wav").touch()
+    dataset = find_clips(root)
+    facts = configuration(make_encoder("logmel", n_mels=DIM), Preprocessing(), make_pooling("mean"))
+    store = EmbeddingStore.open(
+        folder / "embeddings",
+        data_name=dataset.name,
+        data_root=dataset.root,
+        encoder="logmel",
+        pooling="mean",
+        fingerprint=fingerprint(facts),
+        configuration=facts,
+    )
+    rng = np.random.default_rng(0)
+    stats = dataset.file_stats()
+    keys = list(stats)
+    for start in range(0, len(keys), 2000):
+        part = keys[start : start + 2000]
+        vectors = rng.normal(size=(len(part), DIM)).astype(np.float32)
+        files = [(*stats[key], hashlib.sha256(key.encode()).hexdigest()) for key in part]
+        store.append(part, vectors, files)
+    store.merge()
+
+
 BY_HAND = """
+import sys
 import h5py
 import numpy as np
 
-with h5py.File("vectors.h5") as file:
+with h5py.File(sys.argv[1]) as file:
     X, names = file["embeddings"][:], file["filenames"][:]
-machine = np.array([name.split(b"_")[2] for name in names])
+machine = np.array([name.split(b"_id_")[1][:2] for name in names])
 is_train = np.array([b"/train/" in name for name in names])
 for each in np.unique(machine):
     train, test = X[(machine == each) & is_train], X[(machine == each) & ~is_train]
