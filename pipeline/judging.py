@@ -269,7 +269,8 @@ def _limit_of_threads(n_tasks: int) -> Callable[[], AbstractContextManager[Any]]
     """Return what keeps matrix products on one core, where there is more than one fit.
 
     Small products on several threads wait for each other: beside other work a Cholesky factor of
-    180 clips took 98 ms on two threads and 0.1 ms on one. Worker processes have one each.
+    180 clips took 98 ms by the clock on two threads and 0.4 ms on one. Worker processes have one
+    each.
     """
     if n_tasks == 1:
         return nullcontext

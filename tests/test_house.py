@@ -34,6 +34,7 @@ TESTED_IN = {
     "detect/detector.py": CONTRACTS,
     "detect/scaled_detector.py": CONTRACTS,
     "detect/scaler.py": CONTRACTS,
+    "pipeline/page_evidence.py": "tests/journeys/test_pages.py",
     **{
         f"detect/detectors/{name}.py": CONTRACTS
         for name in ("autoencoder", "bands", "density", "distance", "id_classifier", "mahalanobis")

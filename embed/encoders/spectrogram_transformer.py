@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from embed.encoders.kaldi import FRAME, HOP, Fbank
+from embed.encoders.kaldi import FMAX, FMIN, FRAME, HOP, Fbank
 from embed.encoders.patch_transformer import PatchTransformer
 from embed.encoders.transformer import Block, Stack, layer_norm, patches
 from embed.pretrained import SEED, without_tf32
@@ -312,3 +312,32 @@ class SpectrogramTransformer(PatchTransformer):
             with without_tf32():
                 x, attention = block.attention(x)  # type: ignore[operator]
             yield attention[0].cpu().numpy()
+
+    def attention_map(self, waveform: np.ndarray) -> np.ndarray:
+        """Say where the class token looks in a clip: `(n_columns, n_bands)`, low bands first.
+
+        Attention rollout (Abnar and Zuidema, "Quantifying attention flow in transformers", ACL
+        2020): each layer's attention, averaged over the heads and with the residual path as half
+        of it, is multiplied through all layers. Only the first window of a longer clip is seen, and
+        patches in the padding are left out.
+        """
+        start, stop = self.windows(len(waveform))[0]
+        settings = self.settings
+        layers = [layer.mean(axis=0) for layer in self.attention(waveform[start:stop])]
+        flow = np.zeros(len(layers[0]), dtype=np.float64)
+        flow[0] = 1.0
+        for layer in reversed(layers):  # the class token's row alone, from the last layer back
+            flow = 0.5 * flow + 0.5 * (flow @ layer)
+        patches = flow[N_WHOLE:].reshape(settings.n_bands, -1)
+        n_columns = settings.n_columns(1 + (stop - start - FRAME) // HOP)
+        return patches[:, :n_columns].T
+
+    @property
+    def patch_centres_hz(self) -> np.ndarray:
+        """Say around which frequency each row of patches lies, `(n_bands,)`."""
+        settings = self.settings
+        low, high = (1127 * np.log1p(hz / 700) for hz in (FMIN, FMAX))
+        middle = (settings.patch_size + 1) / 2  # of the first row, in mel bands from 1
+        bands = middle + settings.frequency_stride * np.arange(settings.n_bands)
+        mels = low + (high - low) * bands / (settings.num_mel_bins + 1)
+        return np.asarray(700 * np.expm1(mels / 1127))

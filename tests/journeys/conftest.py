@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pytest
 from command_line import Pipeline, Ran
+from machine_halls import hall, learned
 
 import run_pipeline
+from pipeline.page_evidence import Evidence
 
 
 @pytest.fixture
 def pipeline(tmp_path, monkeypatch, capsys) -> Pipeline:
-    """Run the command in this process, in a folder of its own."""
+    """Run the command in this process, in a folder of its own, without sounds on its pages."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.run_page.page_evidence", lambda *_, **__: Evidence())
 
     def run(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["run_pipeline.py", *map(str, arguments)])
@@ -24,6 +27,13 @@ def pipeline(tmp_path, monkeypatch, capsys) -> Pipeline:
         return Ran(code, shown.out, shown.err, newest.resolve())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def hall_model(tmp_path_factory) -> Path:
+    """A model of press7 and press8; nothing may be written to it."""
+    folder = tmp_path_factory.mktemp("hall")
+    return learned(folder, hall(folder / "recordings"))
 
 
 @pytest.fixture
