@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -94,15 +95,18 @@ def devices_of(settings: EmbedSettings | Settings) -> list[str]:
 
     if not settings.device:
         return ["cuda" if torch.cuda.is_available() else "cpu"]
+    if settings.device == "all":
+        devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        if not devices:
+            raise UsageError("--device all: torch sees no CUDA device here; try cpu")
+        return devices
     devices = settings.device.split(",")
     for device in devices:
-        try:
-            kind = torch.device(device).type
-        except RuntimeError:
-            raise UsageError(f"--device {device}: expected cpu, cuda or cuda:<number>") from None
-        if kind not in ("cpu", "cuda"):
-            raise UsageError(f"--device {device}: expected cpu, cuda or cuda:<number>")
-        if kind == "cuda" and not torch.cuda.is_available():
+        if not re.fullmatch(r"(cpu|cuda)(:\d+)?", device):
+            raise UsageError(
+                f"--device {device}: expected cpu, cuda or cuda:<number>, several of them, or all"
+            )
+        if device.startswith("cuda") and not torch.cuda.is_available():
             raise UsageError(f"--device {device}: torch sees no CUDA device here; try cpu")
     return devices
 

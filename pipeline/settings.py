@@ -96,7 +96,12 @@ class EmbedFlags:
     ] = ""
     offline: Annotated[bool, Flag("--offline", HOW, "Never use the network.")] = False
     device: Annotated[
-        str, Flag("--device", HOW, "cpu, cuda, or cuda:0,cuda:1; the best there is by default.")
+        str,
+        Flag(
+            "--device",
+            HOW,
+            "cpu, cuda, or cuda:0,cuda:1 or all: a process on each; the best there is by default.",
+        ),
     ] = ""
     precision: Annotated[
         Literal["fp32", "bf16"],
@@ -116,6 +121,15 @@ class EmbedFlags:
     workers: Annotated[
         int, Flag("--workers", HOW, "Decoding threads and fitting processes; 0: auto.", least=0)
     ] = 0
+    shard: Annotated[
+        str,
+        Flag(
+            "--shard",
+            HOW,
+            "NUMBER/COUNT, such as 2/8: embed this share of the clips, and stop there.",
+            makes_vectors=True,
+        ),
+    ] = ""
     cache_dir: Annotated[Path, Flag("--cache-dir", HOW, "Where vectors are kept.")] = Path(
         "embeddings"
     )
@@ -268,7 +282,7 @@ class LearnSettings(Settings):
 
     not_flags: ClassVar[frozenset[str]] = frozenset(
         {"data", "embeddings", "embeddings_key", "names_key", "match", "axes", "dequantise"}
-        | {"sweep", "seeds", "out", "scores"}
+        | {"sweep", "seeds", "out", "scores", "shard"}
     )
 
 

@@ -19,6 +19,7 @@ from pipeline.interrupts import stopping_after_a_batch
 from pipeline.journal import Journal
 from pipeline.names import Choice
 from pipeline.parts import devices_of, encoder_class, encoder_of, pooling_of
+from pipeline.portions import ClipPass, StoreRows
 from pipeline.screen import messages, progress, say
 from pipeline.settings import EmbedSettings, Settings
 
@@ -269,8 +270,6 @@ def _fill(
     journal: Journal,
 ) -> dict[Choice, Exception]:
     """Embed the clips that some store lacks; return the errors by encoder."""
-    from embed.embedding import Task, embed_clips
-
     stats = dataset.file_stats()
     work: list[tuple[_Encoding, list[frozenset[str]]]] = []
     for encoding in encodings:
@@ -295,15 +294,21 @@ def _fill(
             if not waiting[key]:
                 advance()
 
-        tasks = [_task(Task, *each, journal, on_done) for each in work]
+        rows = [StoreRows.of(encoding.stores.values(), missing) for encoding, missing in work]
+        clip_pass = ClipPass(
+            [
+                _task(encoding, own, journal, on_done)
+                for (encoding, _), own in zip(work, rows, strict=True)
+            ],
+            rows,
+            preprocessing,
+            {c.key: dataset.path(c.key) for c in dataset.clips if c.key in waiting},
+            on_done,
+            settings.batch_size,
+            settings.workers,
+        )
         with stopping_after_a_batch():
-            errors = embed_clips(
-                tasks,
-                preprocessing,
-                ((clip.key, dataset.path(clip.key)) for clip in dataset.clips),
-                batch_size=settings.batch_size,
-                workers=settings.workers,
-            )
+            errors = _encode(clip_pass, settings)
     _log_embedded(work, journal)
     return {work[number][0].choice: error for number, error in errors.items()}
 
@@ -321,25 +326,32 @@ def _log_embedded(
         )
 
 
+def _encode(clip_pass: ClipPass, settings: EmbedSettings | Settings) -> dict[int, Exception]:
+    """Encode the clips in this process, in one per device, or on a cluster."""
+    n_devices = max(len(task.encoders) for task in clip_pass.tasks)
+    if n_devices > 1:
+        from pipeline.many_devices import encode_on_devices
+
+        return encode_on_devices(clip_pass, n_devices)
+    from embed.embedding import embed_clips
+
+    return embed_clips(
+        clip_pass.tasks,
+        clip_pass.preprocessing,
+        clip_pass.files.items(),
+        batch_size=clip_pass.batch_size,
+        workers=clip_pass.workers,
+    )
+
+
 def _task(
-    kind: type[Task],
-    encoding: _Encoding,
-    missing: Sequence[frozenset[str]],
-    journal: Journal,
-    on_done: Callable[[str], None],
+    encoding: _Encoding, rows: StoreRows, journal: Journal, on_done: Callable[[str], None]
 ) -> Task:
     """Keep an encoder's rows in its stores, and note the clips that it cannot use."""
-    stores = list(encoding.stores.values())
-    checked: set[int] = set()
+    from embed.embedding import Task
 
     def write(keys: list[str], vectors: list[np.ndarray], files: list[Any]) -> None:
-        for number, (store, wanted, rows) in enumerate(zip(stores, missing, vectors, strict=True)):
-            if number not in checked:
-                store.check_space(len(wanted), rows.shape[1:])
-                checked.add(number)
-            keep = [i for i, key in enumerate(keys) if key in wanted]
-            if keep:
-                store.append([keys[i] for i in keep], rows[keep], [files[i] for i in keep])
+        rows.keep(keys, vectors, files)
         for key in keys:
             on_done(key)
 
@@ -348,13 +360,13 @@ def _task(
         journal.leave_out(key, reason)
         on_done(key)
 
-    return kind(
+    return Task(
         encoders=encoding.encoders,
         poolings=encoding.poolings,
         write=write,
         on_bad_clip=on_bad_clip,
         on_note=lambda key, note: journal.log("remark", key=key, note=note),
-        keys=frozenset().union(*missing),
+        keys=rows.keys,
     )
 
 
