@@ -16,6 +16,7 @@ from ground.text import one_line
 from pipeline.clips import only, trained, without
 from pipeline.interrupts import ignore_interrupts
 from pipeline.journal import Journal
+from pipeline.many_machines import LOCAL, run_on_cluster
 from pipeline.parts import devices_of
 from pipeline.plan import Combination, Member
 from pipeline.remarks import remark_copies, remark_outliers
@@ -204,7 +205,7 @@ def _run(works: Sequence[_Work], settings: Settings) -> Iterator[MemberFits]:
     workers = 1 if on_gpu else settings.workers or os.cpu_count() or 1
     tasks = [partial(_attempt, unit, work) for work in works for unit in work.units]
     with progress("fit and score", len(tasks), "fits", quiet=settings.quiet) as advance:
-        attempts = _in_order(tasks, workers, advance.tell)
+        attempts = _in_order(tasks, workers, advance.tell, settings.engine)
         for work in works:
             fitted = []
             for attempt in itertools.islice(attempts, len(work.units)):
@@ -214,23 +215,35 @@ def _run(works: Sequence[_Work], settings: Settings) -> Iterator[MemberFits]:
 
 
 def _in_order(
-    tasks: Sequence[Callable[..., T]], workers: int, tell: Callable[[str], None]
+    tasks: Sequence[Callable[..., T]],
+    workers: int,
+    tell: Callable[[str], None],
+    engine: str = LOCAL,
 ) -> Iterator[T]:
     """Run tasks and yield what they return, in their order; in parallel once that pays.
 
     Worker processes take seconds to start, so short grids never start them. Tasks of this
     process tell how they are getting on.
     """
-    from joblib import Parallel, delayed
-
     started = time.monotonic()
     for n_done, task in enumerate(tasks):
         if workers > 1 and time.monotonic() - started > SECONDS_ALONE:
-            rest = [delayed(task)() for task in tasks[n_done:]]
-            n_jobs = min(workers, len(rest))
-            yield from Parallel(n_jobs, return_as="generator", initializer=ignore_interrupts)(rest)
+            yield from _in_parallel(tasks[n_done:], workers, engine)
             return
         yield task(tell=tell)
+
+
+def _in_parallel(tasks: Sequence[Callable[..., T]], workers: int, engine: str) -> Iterator[T]:
+    """Run tasks in processes of this machine or of a cluster; yield results in their order."""
+    if engine != LOCAL:
+        yield from run_on_cluster(tasks, engine)
+        return
+    from joblib import Parallel, delayed
+
+    parallel = Parallel(
+        min(workers, len(tasks)), return_as="generator", initializer=ignore_interrupts
+    )
+    yield from parallel(delayed(task)() for task in tasks)
 
 
 def _attempt(unit: FitUnit, work: _Work, tell: Callable[[str], None] | None = None) -> Fitted:

@@ -13,6 +13,7 @@ from embed import ENCODERS, encoder_row, make_encoder, make_pooling
 from ground.registry import split_name
 from ground.text import one_line
 from pipeline.exits import UsageError
+from pipeline.many_machines import LOCAL, check_engine
 from pipeline.names import Choice
 from pipeline.screen import say
 from pipeline.settings import EmbedSettings, Settings
@@ -75,9 +76,10 @@ def shares_of(text: str) -> dict[str, str]:
 
 
 def check_embedding(settings: EmbedSettings | Settings) -> None:
-    """Raise UsageError for a --device that is not here, and for --weights that are not there."""
+    """Raise UsageError for a --device or an --engine that is not here, and for absent --weights."""
     from fetch.weights import RANDOM
 
+    check_engine(settings.engine)
     if settings.device:
         devices_of(settings)
     texts = shares_of(settings.weights).values() or [settings.weights]
@@ -95,18 +97,19 @@ def devices_of(settings: EmbedSettings | Settings) -> list[str]:
 
     if not settings.device:
         return ["cuda" if torch.cuda.is_available() else "cpu"]
-    if settings.device == "all":
+    is_here = settings.engine == LOCAL  # the machines of a cluster have devices of their own
+    if settings.device == "all" and is_here:
         devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
         if not devices:
             raise UsageError("--device all: torch sees no CUDA device here; try cpu")
         return devices
-    devices = settings.device.split(",")
+    devices = ["cuda"] if settings.device == "all" else settings.device.split(",")
     for device in devices:
         if not re.fullmatch(r"(cpu|cuda)(:\d+)?", device):
             raise UsageError(
                 f"--device {device}: expected cpu, cuda or cuda:<number>, several of them, or all"
             )
-        if device.startswith("cuda") and not torch.cuda.is_available():
+        if is_here and device.startswith("cuda") and not torch.cuda.is_available():
             raise UsageError(f"--device {device}: torch sees no CUDA device here; try cpu")
     return devices
 

@@ -121,6 +121,15 @@ class EmbedFlags:
     workers: Annotated[
         int, Flag("--workers", HOW, "Decoding threads and fitting processes; 0: auto.", least=0)
     ] = 0
+    engine: Annotated[
+        str,
+        Flag(
+            "--engine",
+            HOW,
+            "local, or ray: Ray's workers on this machine; auto or ray://HOST: on a running "
+            "cluster.",
+        ),
+    ] = "local"
     shard: Annotated[
         str,
         Flag(

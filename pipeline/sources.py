@@ -17,6 +17,8 @@ from ground.text import one_line
 from pipeline.exits import UsageError
 from pipeline.interrupts import stopping_after_a_batch
 from pipeline.journal import Journal
+from pipeline.many_devices import encode_on_devices
+from pipeline.many_machines import LOCAL, encode_on_cluster
 from pipeline.names import Choice
 from pipeline.parts import devices_of, encoder_class, encoder_of, pooling_of
 from pipeline.portions import ClipPass, StoreRows
@@ -328,10 +330,10 @@ def _log_embedded(
 
 def _encode(clip_pass: ClipPass, settings: EmbedSettings | Settings) -> dict[int, Exception]:
     """Encode the clips in this process, in one per device, or on a cluster."""
+    if settings.engine != LOCAL:
+        return encode_on_cluster(clip_pass, settings.engine, devices_of(settings)[0])
     n_devices = max(len(task.encoders) for task in clip_pass.tasks)
     if n_devices > 1:
-        from pipeline.many_devices import encode_on_devices
-
         return encode_on_devices(clip_pass, n_devices)
     from embed.embedding import embed_clips
 

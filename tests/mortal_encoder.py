@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +12,8 @@ from embed.encoders.wave import Wave
 NAME = f"{__name__}:Mortal"
 DEATHS = "MORTAL_DEATHS"
 """Environment variable with a folder; each file in it costs a process that encodes its life."""
+SECONDS = "MORTAL_SECONDS"
+"""Environment variable with the time that a clip takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,4 +27,5 @@ class Mortal(Wave):
         for death in Path(deaths).iterdir() if deaths else ():
             death.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(float(os.environ.get(SECONDS, "0")) * len(waveforms))
         return super().forward(waveforms, wanted)
