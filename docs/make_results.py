@@ -1,4 +1,4 @@
-"""The table of results in the README, from the demo: `python docs/make_results.py`, or `make results`.
+"""The table of results in the README, from the demo: `python docs/make_results.py`.
 
 It records `demo_data` where that is not there yet. Everything is computed anew, but for vectors.
 """

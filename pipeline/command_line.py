@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, replace
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
 import typer
 
@@ -168,6 +168,8 @@ def run(
         }
         print_registries(registries, as_json=settings.json)
         return
+    if settings.shard:
+        _embed_and_end(settings)
     job = run_job(settings)
     print_job(job, settings)
     if not settings.quiet:
@@ -180,6 +182,11 @@ def run(
 @_resumable
 def embed_command(settings: EmbedSettings) -> None:
     """Fill the cache only: embed the clips of --data, and stop there."""
+    _embed_and_end(settings)
+
+
+def _embed_and_end(settings: EmbedSettings | Settings) -> NoReturn:
+    """Fill the cache, say where the vectors are, and end with the exit code."""
     from pipeline.embedding_only import embed_only
 
     done = embed_only(settings)

@@ -107,7 +107,12 @@ class EmbedFlags:
     ] = ""
     offline: Annotated[bool, Flag("--offline", HOW, "Never use the network.")] = False
     device: Annotated[
-        str, Flag("--device", HOW, "cpu, cuda, or cuda:0,cuda:1; the best there is by default.")
+        str,
+        Flag(
+            "--device",
+            HOW,
+            "cpu, cuda, or cuda:0,cuda:1 or all: a process on each; the best there is by default.",
+        ),
     ] = ""
     precision: Annotated[
         Literal["fp32", "bf16"],
@@ -127,6 +132,24 @@ class EmbedFlags:
     workers: Annotated[
         int, Flag("--workers", HOW, "Decoding threads and fitting processes; 0: auto.", least=0)
     ] = 0
+    engine: Annotated[
+        str,
+        Flag(
+            "--engine",
+            HOW,
+            "local, or ray: Ray's workers on this machine; auto or ray://HOST: on a running "
+            "cluster.",
+        ),
+    ] = "local"
+    shard: Annotated[
+        str,
+        Flag(
+            "--shard",
+            HOW,
+            "NUMBER/COUNT, such as 2/8: embed this share of the clips, and stop there.",
+            makes_vectors=True,
+        ),
+    ] = ""
     cache_dir: Annotated[Path, Flag("--cache-dir", HOW, "Where vectors are kept.")] = Path(
         "embeddings"
     )
@@ -339,7 +362,7 @@ class LearnSettings(Settings):
             "axes",
             "dequantise",
         }
-        | {"sweep", "seeds", "out", "scores", "page_clips", "map", "figures"}
+        | {"sweep", "seeds", "out", "scores", "page_clips", "map", "figures", "shard"}
     )
 
 

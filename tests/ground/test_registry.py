@@ -40,5 +40,5 @@ def test_a_module_that_is_not_found_is_told_how_to_be_found():
     with pytest.raises(ValueError, match=r"No module named 'no_such_module'; PYTHONPATH=\. finds"):
         find_row("no_such_module:Class", REGISTRY, "detector").resolve()
 
-    with pytest.raises(ValueError, match="NoSuchClass'$"):
+    with pytest.raises(ValueError, match=r"NoSuchClass'$"):
         find_row("fractions:NoSuchClass", REGISTRY, "detector").resolve()
