@@ -22,7 +22,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "--encoder logmel --detector knn": {"encoder": "logmel", "detector": "knn"},
     "--encoder mfcc": {"encoder": "mfcc"},
     "--system twfr-gmm": {"system": "twfr-gmm"},
-    "--system official-ae": {"system": "official-ae"},
 }
 HEADINGS = ("on the demo", "AUC, 95 %", "pAUC, 95 %", "false alarms of 5 %", "faults found")
 
