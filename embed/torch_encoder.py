@@ -61,12 +61,12 @@ class TorchEncoder(Encoder):
     def _begin_at_once(
         self, waveforms: Sequence[np.ndarray] | np.ndarray, poolings: Sequence[Pooling]
     ) -> Callable[[], list[np.ndarray]]:
-        samples = _on_device(waveforms, self.device)
+        samples = on_device(waveforms, self.device)
         outputs = self.forward(samples, frozenset(pooling.source for pooling in poolings))
-        return _on_host([p(outputs[p.source]).float() for p in poolings], self.device)
+        return on_host([p(outputs[p.source]).float() for p in poolings], self.device)
 
 
-def _on_device(waveforms: Sequence[np.ndarray] | np.ndarray, device: str) -> Tensor:
+def on_device(waveforms: Sequence[np.ndarray] | np.ndarray, device: str) -> Tensor:
     """Stack waveforms to a tensor `(n_clips, n_samples)` in float32 on the device.
 
     For a GPU they are stacked in pinned memory, from which it copies while the CPU goes on.
@@ -79,7 +79,7 @@ def _on_device(waveforms: Sequence[np.ndarray] | np.ndarray, device: str) -> Ten
     return pinned.to(device, non_blocking=True)
 
 
-def _on_host(tensors: Sequence[Tensor], device: str) -> Callable[[], list[np.ndarray]]:
+def on_host(tensors: Sequence[Tensor], device: str) -> Callable[[], list[np.ndarray]]:
     """Start to copy tensors to the host; return what waits for the copies and gives them."""
     if not device.startswith("cuda"):
         arrays = [tensor.cpu().numpy() for tensor in tensors]
