@@ -56,7 +56,8 @@ class DetectorFacts:
     has_fast_folds: bool = False
     """It has `scores_out_of_fold(X, folds, scaler)`, which equals a refit per fold and is faster:
     X (n, dim) unscaled, folds (n,) the number of each clip's fold, `scaler` an unfitted scaler
-    that is fitted anew for each fold, or None; it returns the scores (n,), higher = more normal."""
+    that is fitted anew for each fold, or None; it returns the scores (n,), higher = more normal,
+    or None where its options have no such way."""
 
 
 def facts_of_class(cls: type) -> DetectorFacts:

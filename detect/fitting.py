@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from detect import facts_of, make_detector
 from detect.detector import Detector, anomaly_scores, facts_of_class, history_of, last_step
+from detect.kept_detector import KeptDetector
 
 Array = NDArray[np.float64]
 Read = Callable[[Sequence[str]], NDArray[Any]]
@@ -90,7 +91,7 @@ class Scores:
 
     unit: FitUnit
     scores: Array
-    detector: Detector | None
+    detector: Detector | KeptDetector | None
     """None where only the scores are known."""
     seconds: float
     history: tuple[Any, ...] = ()

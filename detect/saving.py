@@ -10,15 +10,21 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import importlib
 import io
+import os
+import shutil
+import sys
 import zipfile
 from collections.abc import Callable, Collection
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from detect import DETECTORS
 from detect.detector import Detector, OwnDetector, facts_of_class, last_step
-from ground.files import write_whole
+from detect.kept_detector import KeptDetector
+from ground.files import whole_file, write_whole
 from ground.text import one_line
 
 if TYPE_CHECKING:
@@ -35,17 +41,28 @@ TRUSTED = frozenset(
     }
 )
 """Types in a saved detector besides skops' own; anything else is refused."""
+ENDINGS = ("skops", "safetensors")
 FORGOTTEN = ("history_", "on_epoch")
 """Attributes that rating does not need; log.jsonl has the losses."""
 
 
-def save_detector(detector: Detector, path: Path) -> list[Path]:
+def keep_detector(detector: Detector, path: Path) -> KeptDetector:
+    """Write a fitted detector as `save_detector` does, and return what stands for it in memory."""
+    save_detector(detector, path)
+    return KeptDetector.of(detector, path)
+
+
+def save_detector(detector: Detector | KeptDetector, path: Path) -> list[Path]:
     """Write a fitted detector to `path`.skops and, if it trained a network, `path`.safetensors.
 
     Both appear complete or not at all; OSError where they cannot be written. Returns their paths.
+    The files of a kept detector get a second name, or are copied to another file system.
     """
-    from skops import io as skops
+    if isinstance(detector, KeptDetector):
+        kept = [_beside(detector.path, ending) for ending in ENDINGS]
+        return [_linked(file, _beside(path, file.suffix[1:])) for file in kept if file.exists()]
 
+    skops = _skops()
     stripped, weights = _without_networks(detector)
     path.parent.mkdir(parents=True, exist_ok=True)
     written = []
@@ -101,10 +118,25 @@ def load_detector(
     return detector  # type: ignore[no-any-return]
 
 
+def _skops() -> ModuleType:
+    """Import skops without torch: seconds less, and 180 MB for a process that runs for months.
+
+    skops lists scikit-learn's estimators, which imports every module of scikit-learn, and one of
+    them imports torch only because it is installed.
+    """
+    needs_torch = "sklearn.externals.array_api_compat.torch"
+    if "torch" in sys.modules or "skops.io" in sys.modules:
+        return importlib.import_module("skops.io")
+    sys.modules[needs_torch] = None  # type: ignore[assignment] # what may not be imported
+    try:
+        return importlib.import_module("skops.io")
+    finally:
+        del sys.modules[needs_torch]
+
+
 def _opened(content: bytes, trusted: Collection[str]) -> dict[str, Any]:
     """Check a .skops file's types and format before and after reading it."""
-    from skops import io as skops
-
+    skops = _skops()
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise ValueError("it is compressed, and ours are not")
@@ -177,6 +209,17 @@ def _fill_networks(last: Any, file: Path, expected_hash: str) -> None:
         own = {k.partition("/")[2]: t for k, t in tensors.items() if k.startswith(f"{name}/")}
         network.load_state_dict(own, assign=True)
         setattr(last, name, network.eval())
+
+
+def _linked(source: Path, path: Path) -> Path:
+    """Give a file a second name, or copy it where that cannot be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+    return path
 
 
 def _beside(path: Path, suffix: str) -> Path:

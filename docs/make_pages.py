@@ -18,6 +18,7 @@ from embed import ENCODERS, POOLINGS
 from ground.registry import Row
 from pipeline.settings import CheckSettings, Flag, LearnSettings, OutputFlags, Settings
 from pipeline.systems import SYSTEMS
+from pipeline.watching.watch_settings import WatchSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = ROOT / "docs" / "options.md"
@@ -50,6 +51,7 @@ COMMANDS: dict[str, tuple[str, type[OutputFlags]]] = {
         LearnSettings,
     ),
     "python run_pipeline.py check": ("All of its flags.", CheckSettings),
+    "python run_pipeline.py watch": ("All of its flags.", WatchSettings),
 }
 
 

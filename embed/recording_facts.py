@@ -60,18 +60,22 @@ def recording_facts(
     samples = np.asarray(waveform, dtype=np.float32)
     if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
         raise ValueError(f"Facts need finite samples (n_samples,), got shape {samples.shape}")
-    power = float(np.var(samples, dtype=np.float64))
     silent, levels = _silence_and_levels(samples)
     return RecordingFacts(
         seconds=len(samples) / sample_rate,
         sample_rate=file_sample_rate or sample_rate,
-        level_dbfs=float(10 * np.log10(power + FLOOR)),
+        level_dbfs=level_dbfs(samples),
         peak=float(np.abs(samples).max()),
         clipped_share=_clipped_share(samples),
         silent_share=silent,
         band_levels=levels,
         band_limit_hz=sample_rate / 2,
     )
+
+
+def level_dbfs(samples: NDArray[np.float32]) -> float:
+    """Compute the RMS (n_samples,) without the mean; a full-scale square wave has 0 dB."""
+    return float(10 * np.log10(np.var(samples, dtype=np.float64) + FLOOR))
 
 
 def _clipped_share(samples: NDArray[np.float32]) -> float:

@@ -9,8 +9,12 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
+MANY_FILES = 200
+"""From so many on, one sync of the system is faster than one of each file."""
+_UNSYNCED: ContextVar[bool] = ContextVar("unsynced", default=False)
 STALE_S = 3600.0
 """A temporary file of this age, in seconds, is the leftover of a run that was killed."""
 
@@ -40,15 +44,45 @@ def whole_file(path: Path) -> Iterator[Path]:
     It is fsynced and renamed; after an exception it is removed, and `path` is as it was.
     """
     temporary = temporary_beside(path)
+    is_synced = not _UNSYNCED.get()
     try:
         with naming(path, instead_of=temporary):
             yield temporary
-            sync(temporary)
+            if is_synced:
+                sync(temporary)
             temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync(path.parent)
+    if is_synced:
+        sync(path.parent)
+
+
+@contextmanager
+def unsynced() -> Iterator[None]:
+    """Let files appear whole inside, without waiting until they are on disk.
+
+    For files that a power cut may take, and for many files that `synced_at_once` makes safe.
+    """
+    before = _UNSYNCED.set(True)
+    try:
+        yield
+    finally:
+        _UNSYNCED.reset(before)
+
+
+@contextmanager
+def synced_at_once(n_files: int) -> Iterator[None]:
+    """Put the files that are written inside on disk at the end, all at once where they are many.
+
+    Waiting for each takes milliseconds. After an exception nothing is waited for.
+    """
+    if n_files < MANY_FILES or not hasattr(os, "sync"):
+        yield
+        return
+    with unsynced():
+        yield
+    os.sync()
 
 
 @contextmanager

@@ -236,7 +236,7 @@ class Checker:
                 remarks = [f"not all members rate it: {problems[key]}"] if key in problems else []
                 if sha256_of(files[key]) in judge.loaded.learned:
                     remarks.append("it was learned, so its score is lower than that of a new clip")
-                yield self._described(judge, row, sound, vectors[key], remarks)
+                yield self.described(judge, row, sound, vectors[key], remarks)
             for key in keys:
                 if key not in vectors:
                     reason = problems.get(key, "no encoder gives a vector of it")
@@ -303,11 +303,11 @@ class Checker:
             rows = judge.rows([key] * len(windows), [window.rows for window in windows])
             for window, row in zip(windows, rows, strict=True):
                 timed = replace(row, start_s=window.start_s, end_s=window.end_s)
-                yield self._described(judge, timed, _sound_of(window, file_rate), window.rows)
+                yield self.described(judge, timed, sound_of(window, file_rate), window.rows)
         if problem:
             yield Checked(key, judge.machine_type, judge.machine_id, "unknown", reason=problem)
 
-    def _described(
+    def described(
         self,
         judge: Judge,
         row: Checked,
@@ -355,19 +355,21 @@ class Checker:
         rows = []
         for clip in dataset.clips:
             try:
-                if given:
-                    machine_of[clip.key] = given
-                elif clip.machine in self.model.names:
-                    machine_of[clip.key] = clip.machine
-                elif clip.machine == ("", ""):
-                    machine_of[clip.key] = self._only_machine("")
-                else:
-                    machine_of[clip.key] = self.model.find(" ".join(clip.machine).strip())
+                machine_of[clip.key] = given or self.machine_called(clip.machine)
             except ValueError as error:
                 rows.append(Checked(clip.key, *clip.machine, "unknown", reason=one_line(error)))
         if rows and not machine_of:
             raise ValueError(rows[0].reason)
         return machine_of, rows
+
+    def machine_called(self, named: tuple[str, str]) -> tuple[str, str]:
+        """Find the machine of the model that a folder names; ("", "") is the only one it has.
+
+        ValueError where there is none, or more than one.
+        """
+        if named in self.model.names:
+            return named
+        return self._only_machine(" ".join(named).strip())
 
     def _only_machine(self, machine: str) -> tuple[str, str]:
         if machine:
@@ -381,7 +383,7 @@ class Checker:
         return next(iter(self.model.names))
 
 
-def _sound_of(window: EncodedWindow, file_rate: int) -> Sound:
+def sound_of(window: EncodedWindow, file_rate: int) -> Sound:
     """Return a window at the sample rate of the profiles."""
     import numpy as np
 

@@ -27,6 +27,7 @@ from pipeline.interrupts import end_at_the_next
 from pipeline.screen import messages, say
 from pipeline.settings import (
     IN,
+    JUDGE,
     OUT,
     AnySettings,
     CheckSettings,
@@ -39,6 +40,7 @@ from pipeline.settings import (
     settings_of,
 )
 from pipeline.systems import SYSTEMS
+from pipeline.watching.watch_settings import WatchSettings
 
 PROMISE = (
     "Tell, per machine, how anomalous each clip is.\n\n"
@@ -203,6 +205,8 @@ def learn_command(
     from pipeline.recalibrating import recalibrate_model
 
     settings = replace(settings, data=recordings)
+    if settings.with_feedback and not settings.recalibrate:
+        raise UsageError("--with-feedback is for --recalibrate")
     learned = recalibrate_model(settings) if settings.recalibrate else learn_model(settings)
     print_learned(learned, settings)
     raise typer.Exit(FAILED if learned.failed else CLIPS_LEFT_OUT if learned.left_out else DONE)
@@ -248,6 +252,48 @@ def compare_command(
 
         write_comparison(page, result.compared)
         messages.print(f"written to {page}")
+
+
+@app.command("watch")
+@with_flags(WatchSettings)
+@_resumable
+def watch_command(
+    settings: WatchSettings,
+    source: Annotated[
+        str,
+        typer.Argument(help="A folder, - for standard input, mic, or a TOML file of sources."),
+    ],
+) -> None:
+    """Watch machines for months, and raise an alarm when one sounds anomalous."""
+    from pipeline.watching.watch import watch
+
+    raise typer.Exit(watch(source, settings))
+
+
+@app.command("feedback")
+def feedback_command(
+    alarm: Annotated[str, typer.Argument(help="The id of an alarm, or its beginning.")],
+    normal: Annotated[
+        bool | None,
+        option(
+            "--normal/--anomalous",
+            JUDGE,
+            "What you found when you went to look.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[Path, option("--out", OUT, "Folder of the watch.")] = Path("watch"),
+) -> None:
+    """Keep your word on an alarm, for `learn --recalibrate --with-feedback`."""
+    from pipeline.watching.feedback import give_feedback
+
+    if normal is None:
+        raise UsageError("say what you found: --normal or --anomalous")
+    kept, windows = give_feedback(alarm, "normal" if normal else "anomalous", out)
+    where = (
+        f"{len(windows)} windows in {windows[0].parent}" if windows else "no sound is kept of it"
+    )
+    messages.print(f"{kept.message.machine}, alarm {kept.id}: {kept.feedback}; {where}")
 
 
 @app.command("evaluate")

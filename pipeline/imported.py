@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from cache.foreign import Report
     from cache.store import EmbeddingStore
+    from detect.fitting import Read
     from embed.pooling import Pooling
     from embed.recordings.dataset import DataSet
 
@@ -131,11 +132,16 @@ def imported_sources(
     sources = {}
     for choice in dict.fromkeys(poolings):
         pooling = pooling_of(choice) if imported.report.frames else None
+
+        def narrowed(keys: Sequence[str], pooling: Pooling | None = pooling) -> Read:
+            return partial(imported.read, {key: names[key] for key in keys}, pooling)
+
         sources[Choice(imported.name), choice] = Source(
             encoder=imported.name,
             pooling=choice.name,
             path=imported.store.path,
             read=partial(imported.read, names, pooling),
             keys=frozenset(names),
+            narrowed=narrowed,
         )
     return sources

@@ -19,6 +19,7 @@ from pipeline.run_folder import RunFolder
 from pipeline.screen import relay_rooms, say
 from pipeline.settings import Settings, given_from_python, settings_of
 from pipeline.sources import Pair, Source, embed_all, find_dataset
+from pipeline.spool import Spool
 
 if TYPE_CHECKING:
     from embed.recordings.dataset import DataSet
@@ -74,7 +75,7 @@ def run_job(settings: Settings) -> Job:
         folder = grid_folder(settings, dataset, members, weights, origin)
     else:
         folder = RunFolder.new(combinations[0].name, settings)
-    with folder:
+    with folder, Spool(settings.out) as spool:
         for skipped in dataset.skipped:
             folder.leave_out(skipped.key, skipped.reason)
         pairs = [member.source for member in members if member.detector.name not in without_weights]
@@ -83,7 +84,9 @@ def run_job(settings: Settings) -> Job:
 
         outcomes = _finished(combinations, folder) if folder.is_resumed else {}
         wanted = [c for c in combinations if c.name not in outcomes]
-        for combination, fits in judge(settings, table, sources, wanted, weights, unusable, folder):
+        for combination, fits in judge(
+            settings, table, sources, wanted, weights, unusable, folder, spool=spool
+        ):
             own = folder.inside(combination.name, combination.settings) if is_grid else folder
             outcomes[combination.name] = conclude(
                 combination, fits, unusable, dataset, table, own, folder.left_out

@@ -7,11 +7,14 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from detect import facts_of
+from ground.files import unsynced
 from ground.text import one_line
 from pipeline.clips import only, trained, without
 from pipeline.interrupts import ignore_interrupts
@@ -22,6 +25,7 @@ from pipeline.remarks import remark_copies, remark_outliers
 from pipeline.screen import progress
 from pipeline.settings import Settings
 from pipeline.sources import Pair, Source
+from pipeline.spool import Spool
 
 if TYPE_CHECKING:
     from detect.fitting import ClipTable, DetectorChoice, FitUnit, Scores
@@ -78,6 +82,7 @@ def judge(
     unusable: Unusable,
     journal: Journal,
     *,
+    spool: Spool,
     tested_only: bool = True,
 ) -> Iterator[tuple[Combination, Judged]]:
     """Fit and rate all members of all combinations; give each combination once it is done.
@@ -86,6 +91,7 @@ def judge(
     networks that detectors hold; `unusable` has the reason for a source or a detector that cannot
     be had, whose members are left out of their combinations. Clips whose rows in the cache are
     damaged are left out and noted. Machines without test clips are left out if `tested_only`.
+    The detectors of many fits are kept in `spool`, which is needed until models are written.
     """
     usable = [
         (c, [member for member in c.members if not why_unusable(member, unusable)])
@@ -102,7 +108,7 @@ def judge(
     remark_copies(table, sources.values(), journal, quiet=settings.quiet)
     outliers = _outliers(works.values(), journal, quiet=settings.quiet)
     uses = Counter(_key(combination, member) for combination, own in usable for member in own)
-    results = _run(list(works.values()), settings)
+    results = _run(list(works.values()), settings, spool)
     done: dict[tuple[Any, ...], MemberFits] = {}
     waiting = iter(works)
     for combination, members in usable:
@@ -166,6 +172,21 @@ class _Work:
     """Whether out-of-fold scores are computed."""
     without_training: Sequence[str]
 
+    def way_to_fit(self, unit: FitUnit) -> _Way:
+        """Leave out what is of other units."""
+        read = self.source.reader_of([*unit.train_keys, *unit.test_keys])
+        return _Way(read, self.choice, self.seed, self.holds_out)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How one unit is fitted; it is sent to another process, so it holds nothing of the others."""
+
+    read: Callable[[Sequence[str]], Any]
+    choice: DetectorChoice
+    seed: int
+    holds_out: bool
+
 
 def _work(
     settings: Settings,
@@ -197,14 +218,20 @@ def _work(
     )
 
 
-def _run(works: Sequence[_Work], settings: Settings) -> Iterator[MemberFits]:
+def _run(works: Sequence[_Work], settings: Settings, spool: Spool) -> Iterator[MemberFits]:
     """Fit all members on all machines, with one bar over all of them."""
     # processes would each set up the same GPU anew
     on_gpu = any(work.choice.device.startswith("cuda") for work in works)
     workers = 1 if on_gpu else settings.workers or os.cpu_count() or 1
-    tasks = [partial(_attempt, unit, work) for work in works for unit in work.units]
-    with progress("fit and score", len(tasks), "fits", quiet=settings.quiet) as advance:
-        attempts = _in_order(tasks, workers, advance.tell)
+    n_tasks = sum(len(work.units) for work in works)
+    paths = iter(spool.paths(n_tasks))
+    tasks = (
+        partial(_attempt_and_keep, next(paths), unit, work.way_to_fit(unit))
+        for work in works
+        for unit in work.units
+    )
+    with progress("fit and score", n_tasks, "fits", quiet=settings.quiet) as advance:
+        attempts = _in_order(tasks, n_tasks, workers, advance.tell)
         for work in works:
             fitted = []
             for attempt in itertools.islice(attempts, len(work.units)):
@@ -214,7 +241,7 @@ def _run(works: Sequence[_Work], settings: Settings) -> Iterator[MemberFits]:
 
 
 def _in_order(
-    tasks: Sequence[Callable[..., T]], workers: int, tell: Callable[[str], None]
+    tasks: Iterator[Callable[..., T]], n_tasks: int, workers: int, tell: Callable[[str], None]
 ) -> Iterator[T]:
     """Run tasks and yield what they return, in their order; in parallel once that pays.
 
@@ -223,17 +250,51 @@ def _in_order(
     """
     from joblib import Parallel, delayed
 
-    started = time.monotonic()
+    started, on_one_core = time.monotonic(), _limit_of_threads(n_tasks)
     for n_done, task in enumerate(tasks):
         if workers > 1 and time.monotonic() - started > SECONDS_ALONE:
-            rest = [delayed(task)() for task in tasks[n_done:]]
-            n_jobs = min(workers, len(rest))
+            rest = (delayed(task)() for task in itertools.chain([task], tasks))
+            n_jobs = min(workers, n_tasks - n_done)
             yield from Parallel(n_jobs, return_as="generator", initializer=ignore_interrupts)(rest)
             return
-        yield task(tell=tell)
+        with on_one_core():
+            done = task(tell=tell)
+        yield done
 
 
-def _attempt(unit: FitUnit, work: _Work, tell: Callable[[str], None] | None = None) -> Fitted:
+def _limit_of_threads(n_tasks: int) -> Callable[[], AbstractContextManager[Any]]:
+    """Return what keeps matrix products on one core, where there is more than one fit.
+
+    Small products on several threads wait for each other: beside other work a Cholesky factor of
+    180 clips took 98 ms on two threads and 0.1 ms on one. Worker processes have one each.
+    """
+    if n_tasks == 1:
+        return nullcontext
+    import scipy.linalg  # noqa: F401  has a BLAS of its own, which must be there to be limited
+    from threadpoolctl import ThreadpoolController
+
+    return partial(ThreadpoolController().limit, limits=1, user_api="blas")
+
+
+def _attempt_and_keep(
+    path: Path | None, unit: FitUnit, way: _Way, tell: Callable[[str], None] | None = None
+) -> Fitted:
+    """Fit and rate a machine, its detector kept at `path` where there is one.
+
+    It stays in memory if it cannot be written; the model that it belongs to says why.
+    """
+    fitted = _attempt(unit, way, tell)
+    if path is None or fitted.scores is None:
+        return fitted
+    from detect.saving import keep_detector
+
+    with suppress(OSError), unsynced():
+        kept = keep_detector(fitted.scores.detector, path)  # type: ignore[arg-type]
+        return replace(fitted, scores=replace(fitted.scores, detector=kept))
+    return fitted
+
+
+def _attempt(unit: FitUnit, way: _Way, tell: Callable[[str], None] | None = None) -> Fitted:
     """Fit and rate a machine; a failure is its reason, so that the others go on.
 
     Clips whose rows in the cache are damaged are left out.
@@ -241,24 +302,24 @@ def _attempt(unit: FitUnit, work: _Work, tell: Callable[[str], None] | None = No
     from detect.fitting import fit_and_score
 
     try:
-        scores = fit_and_score(unit, work.source.read, work.choice, work.seed, tell)
-        return Fitted(unit, scores, _held_out(unit, work))
+        scores = fit_and_score(unit, way.read, way.choice, way.seed, tell)
+        return Fitted(unit, scores, _held_out(unit, way))
     except Exception as error:  # whatever a detector raises is this machine's row, with its reason
         damaged = frozenset(getattr(error, "keys", ()) if isinstance(error, OSError) else ())
         if damaged & {*unit.train_keys, *unit.test_keys}:
-            fitted = _attempt(without(unit, damaged), work, tell)
+            fitted = _attempt(without(unit, damaged), way, tell)
             return replace(fitted, damaged=(*fitted.damaged, *sorted(damaged)))
-        reason, which = one_line(error), f"{work.choice.name} on {unit.name}"
+        reason, which = one_line(error), f"{way.choice.name} on {unit.name}"
         return Fitted(unit, reason=reason if reason.startswith(which) else f"{which}: {reason}")
 
 
-def _held_out(unit: FitUnit, work: _Work) -> OutOfFold | str:
+def _held_out(unit: FitUnit, way: _Way) -> OutOfFold | str:
     """Rate the training clips by models without them, or say why that cannot be."""
     from detect.out_of_fold import out_of_fold
 
-    if not work.holds_out:
+    if not way.holds_out:
         return "no thresholds were asked for"
     try:
-        return out_of_fold(unit, work.source.read, work.choice, seed=work.seed)
+        return out_of_fold(unit, way.read, way.choice, seed=way.seed)
     except Exception as error:  # a threshold that cannot be costs the verdicts, not the scores
         return one_line(error)

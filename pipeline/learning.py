@@ -19,6 +19,7 @@ from pipeline.parts import weights_for_detectors
 from pipeline.plan import Combination, combinations_of
 from pipeline.screen import progress, relay_rooms
 from pipeline.settings import LearnSettings, given_from_python, refuse_classes, settings_of
+from pipeline.spool import Spool
 from pipeline.training_recordings import TrainingRecordings, find_training_recordings
 
 LISTED = 20
@@ -61,24 +62,26 @@ def learn_model(settings: LearnSettings) -> Learned:
     )
     if unusable:
         raise ValueError("; ".join(unusable.values()))
-    ((_, fits),) = judge(
-        settings,
-        recordings.table,
-        recordings.sources,
-        [combination],
-        weights,
-        unusable,
-        journal,
-        tested_only=False,
-    )
-    if isinstance(fits, str):
-        raise ValueError(fits)
-    machines = fuse_members(fits, combination.rule)
-    failed = [machine.reason for machine in machines if machine.reason]
-    if all(machine.scores is None for machine in machines):
-        raise ValueError("; ".join(failed) or "there is no machine to learn")
-    notes = _notes(combination, recordings, fits, machines, earlier)
-    model = save_model(settings.model, combination, fits, machines, notes=notes, data=roots)
+    with Spool(settings.model.parent) as spool:
+        ((_, fits),) = judge(
+            settings,
+            recordings.table,
+            recordings.sources,
+            [combination],
+            weights,
+            unusable,
+            journal,
+            spool=spool,
+            tested_only=False,
+        )
+        if isinstance(fits, str):
+            raise ValueError(fits)
+        machines = fuse_members(fits, combination.rule)
+        failed = [machine.reason for machine in machines if machine.reason]
+        if all(machine.scores is None for machine in machines):
+            raise ValueError("; ".join(failed) or "there is no machine to learn")
+        notes = _notes(combination, recordings, fits, machines, earlier)
+        model = save_model(settings.model, combination, fits, machines, notes=notes, data=roots)
     return Learned(model, journal.left_out, failed)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ground.file_names import file_name
-from ground.files import remove_stale, sha256_of, sync, whole_file, write_whole
+from ground.files import remove_stale, sha256_of, sync, synced_at_once, whole_file, write_whole
 from ground.versions import installed_version
 from pipeline.explaining import MachineProfile
 from pipeline.fusing import Fused
@@ -25,6 +25,7 @@ from pipeline.judging import MemberFits
 from pipeline.model import FORMAT, Model, ModelMachine, ModelMember, read_model
 from pipeline.plan import Combination
 from pipeline.settings import as_config
+from pipeline.spool import IN_ONE_FOLDER
 
 if TYPE_CHECKING:
     from detect.out_of_fold import OutOfFold
@@ -64,21 +65,7 @@ def save_model(
     members = [_member(fit) for fit in fits]
     numbers = {member.name: number for number, member in enumerate(members)}
     with _new_version(path) as version:
-        entries: list[ModelMachine] = []
-        files: dict[str, str] = {}
-        for machine in machines:
-            if machine.scores is None:
-                continue
-            unit = machine.unit
-            own = (notes or {}).get((unit.machine_type, unit.machine_id), MachineNotes())
-            folder = f"files/{version}/{file_name(unit.machine_type, unit.machine_id)}"
-            for file in _save_machine(path / folder, machine, numbers, own):
-                files[file.relative_to(path).as_posix()] = sha256_of(file)
-            ids = sorted(set(unit.train_ids))
-            n_train = len(unit.train_keys)
-            entries.append(
-                ModelMachine(unit.machine_type, unit.machine_id, ids, folder, n_train, own.facts)
-            )
+        entries, files = _save_machines(path, version, machines, numbers, notes or {})
         facts = {
             "format": FORMAT,
             "version": version,
@@ -156,14 +143,15 @@ def _remove_unused(path: Path) -> None:
 
 def _member(fit: MemberFits) -> ModelMember:
     """Describe a member so that its encoder can be built again."""
-    from detect.detector import facts_of_class, last_step
+    from detect import facts_of
+    from detect.detector import last_step
     from embed.fingerprint import fingerprint
 
     configuration = dict(fit.source.configuration)
     detectors: list[Any] = [
         last_step(fitted.scores.detector) for fitted in fit.fitted if fitted.scores is not None
     ]
-    network = facts_of_class(type(detectors[0])).published_network if detectors else ""
+    network = facts_of(fit.member.detector.name).published_network if detectors else ""
     return ModelMember(
         name=fit.member.name,
         detector=fit.member.detector.name,
@@ -171,6 +159,36 @@ def _member(fit: MemberFits) -> ModelMember:
         fingerprint=fingerprint(configuration) if configuration else "",
         network_folder=str(detectors[0].weights) if network else "",
     )
+
+
+def _save_machines(
+    path: Path,
+    version: str,
+    machines: Sequence[Fused],
+    numbers: Mapping[str, int],
+    notes: Mapping[Unit, MachineNotes],
+) -> tuple[list[ModelMachine], dict[str, str]]:
+    """Write all machines that have scores; return their entries and the hash of every file.
+
+    Many machines go into numbered folders, so that no folder has thousands of entries.
+    """
+    saved = [machine for machine in machines if machine.scores is not None]
+    entries: list[ModelMachine] = []
+    files: dict[str, str] = {}
+    with synced_at_once(len(saved)):
+        for number, machine in enumerate(saved):
+            unit = machine.unit
+            own = notes.get((unit.machine_type, unit.machine_id), MachineNotes())
+            shard = f"{number // IN_ONE_FOLDER:03d}/" if len(saved) > IN_ONE_FOLDER else ""
+            folder = f"files/{version}/{shard}{file_name(unit.machine_type, unit.machine_id)}"
+            for file in _save_machine(path / folder, machine, numbers, own):
+                files[file.relative_to(path).as_posix()] = sha256_of(file)
+            ids = sorted(set(unit.train_ids))
+            n_train = len(unit.train_keys)
+            entries.append(
+                ModelMachine(unit.machine_type, unit.machine_id, ids, folder, n_train, own.facts)
+            )
+    return entries, files
 
 
 def _save_machine(
@@ -230,7 +248,7 @@ def replace_calibrations(model: Model, new: Mapping[Unit, NewCalibration]) -> Mo
             entry = machine
             own = {key[1]: each for key, each in new.items() if model.names[key] is machine}
             if own:
-                folder = f"files/{version}/{Path(machine.folder).name}"
+                folder = f"files/{version}/{machine.folder.split('/', 2)[2]}"
                 shutil.copytree(model.path / machine.folder, model.path / folder)
                 changed = f"{folder}/machine.json"
                 _recalibrate(model.path / changed, model, own)

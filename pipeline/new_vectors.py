@@ -125,6 +125,28 @@ def clip_vectors(
     return rows
 
 
+def clip_window(parts: Sequence[Part], path: Path) -> EncodedWindow:
+    """Compute the vectors of a whole clip, and keep its waveform, reading the file once.
+
+    ClipError for what is wrong with the recording, for each of the model's encoders.
+    """
+    from embed.recordings.audio import Need, load_for
+    from embed.recordings.dataset import ClipError
+    from embed.recordings.windows import Window
+
+    rates = sample_rates(parts)
+    unaltered = replace(as_recorded(parts), trim=False)
+    by_rate: dict[int, Window] = {}
+    for rate, recording in zip(
+        rates, load_for(path, [Need(rate, 1) for rate in rates], unaltered), strict=True
+    ):
+        if isinstance(recording, ClipError):
+            raise recording
+        by_rate[rate] = Window(recording.waveform, 0.0, len(recording.waveform) / rate)
+    (window,) = encoded(parts, [by_rate])
+    return window
+
+
 def window_vectors(
     parts: Sequence[Part], path: Path, window_s: float, hop_s: float
 ) -> Iterator[EncodedWindow]:
@@ -134,9 +156,9 @@ def window_vectors(
     """
     from embed.recordings.windows import windows_of
 
-    as_recorded = _as_recorded(parts)
+    unaltered = as_recorded(parts)
     streams = {
-        rate: windows_of(path, rate, window_s, hop_s, as_recorded) for rate in _sample_rates(parts)
+        rate: windows_of(path, rate, window_s, hop_s, unaltered) for rate in sample_rates(parts)
     }
     yield from _of_windows(parts, streams, WINDOWS_AT_ONCE)
 
@@ -154,21 +176,22 @@ def stream_vectors(
     """
     from embed.recordings.windows import windows_of_stream
 
-    rates = _sample_rates(parts)
+    rates = sample_rates(parts)
     if len(rates) > 1:
         raise ValueError(
             f"the model's encoders take {' and '.join(map(str, rates))} Hz, and a stream can be "
             "read at one rate only; check a file, or learn a model of one rate"
         )
-    stream = windows_of_stream(file, raw, rates[0], window_s, hop_s, _as_recorded(parts))
+    stream = windows_of_stream(file, raw, rates[0], window_s, hop_s, as_recorded(parts))
     yield from _of_windows(parts, {rates[0]: stream}, 1)
 
 
-def _sample_rates(parts: Sequence[Part]) -> list[int]:
+def sample_rates(parts: Sequence[Part]) -> list[int]:
+    """List the sample rates that the encoders take, in Hz, ascending."""
     return sorted({part.encoder.sample_rate for part in parts})
 
 
-def _as_recorded(parts: Sequence[Part]) -> Preprocessing:
+def as_recorded(parts: Sequence[Part]) -> Preprocessing:
     """Return the preprocessing without what alters a window; that comes when it is encoded."""
     return replace(parts[0].preprocessing, normalize="none", denoise=False)
 
@@ -182,18 +205,18 @@ def _of_windows(
         for windows in zip(*streams.values(), strict=False):
             waiting.append(dict(zip(streams, windows, strict=True)))
             if len(waiting) == at_once:
-                yield from _encoded(parts, waiting)
+                yield from encoded(parts, waiting)
                 waiting = []
     except ValueError:
-        yield from _encoded(parts, waiting)
+        yield from encoded(parts, waiting)
         raise
-    yield from _encoded(parts, waiting)
+    yield from encoded(parts, waiting)
 
 
-def _encoded(
+def encoded(
     parts: Sequence[Part], windows: Sequence[Mapping[int, Window]]
 ) -> Iterator[EncodedWindow]:
-    """Prepare and encode some windows, given by sample rate."""
+    """Prepare and encode some windows, each given by sample rate, as recorded."""
     import numpy as np
 
     from embed.recordings.preprocessing import lengthen, preprocess
@@ -213,7 +236,8 @@ def _encoded(
             for own, row in zip(rows, matrix, strict=True):
                 own[number] = row
     for by_rate, own in zip(windows, rows, strict=True):
-        rate, window = next(iter(by_rate.items()))
+        rate = max(by_rate)
+        window = by_rate[rate]
         yield EncodedWindow(window.waveform, rate, window.start_s, window.end_s, own)
 
 

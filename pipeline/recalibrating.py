@@ -22,7 +22,18 @@ from pipeline.sources import find_dataset
 from pipeline.windowing import window_key
 
 if TYPE_CHECKING:
-    from embed.recordings.dataset import Clip, DataSet
+    from embed.recordings.dataset import Clip
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """A new normal recording."""
+
+    key: str
+    path: Path
+    group: str
+    """Recordings of one group are counted as one."""
+    domain: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,8 +86,13 @@ def recalibrate_model(settings: LearnSettings) -> Learned:
     calibrations = {}
     for machine, clips in by_machine.items():
         judge = checker.judge_of(machine)
-        new = _not_learned(judge, dataset, clips, journal)
-        rated = list(_vectors(checker, dataset, new, journal))
+        recordings = [
+            _Recording(clip.key, dataset.path(clip.key), clip.group or clip.key, clip.domain)
+            for clip in clips
+        ]
+        if settings.with_feedback:
+            recordings += _feedback(settings.with_feedback, judge.name)
+        rated = list(_vectors(checker, _not_learned(judge, recordings, journal), journal))
         if rated:
             calibrations[machine] = _calibration(settings, judge, rated)
     if not calibrations:
@@ -87,26 +103,36 @@ def recalibrate_model(settings: LearnSettings) -> Learned:
     return Learned(replace_calibrations(model, calibrations), journal.left_out, failed)
 
 
+def _feedback(folder: Path, machine: str) -> list[_Recording]:
+    """List the windows of alarms of a watch that a person called normal."""
+    from pipeline.watching.feedback import normal_windows
+
+    return [
+        _Recording(f"{path.parent.name}/{path.name}", path, alarm_id)
+        for alarm_id, path in normal_windows(folder, machine)
+    ]
+
+
 def _not_learned(
-    judge: Judge, dataset: DataSet, clips: Sequence[Clip], journal: Journal
-) -> list[Clip]:
+    judge: Judge, recordings: Sequence[_Recording], journal: Journal
+) -> list[_Recording]:
     """Leave out the recordings that the model has learned, whatever their names are."""
     new = []
-    for clip in clips:
-        if sha256_of(dataset.path(clip.key)) in judge.loaded.learned:
-            journal.leave_out(clip.key, "it was learned; a threshold needs other recordings")
+    for recording in recordings:
+        if sha256_of(recording.path) in judge.loaded.learned:
+            journal.leave_out(recording.key, "it was learned; a threshold needs other recordings")
         else:
-            new.append(clip)
+            new.append(recording)
     return new
 
 
 def _vectors(
-    checker: Checker, dataset: DataSet, clips: Sequence[Clip], journal: Journal
+    checker: Checker, recordings: Sequence[_Recording], journal: Journal
 ) -> Iterator[_Rated]:
     """Compute the vectors of clips, or of their windows where the model was learned from such."""
     windows = checker.windows_by(None, None)
-    origin_of = {clip.key: (clip.group or clip.key, clip.domain) for clip in clips}
-    files = {clip.key: dataset.path(clip.key) for clip in clips}
+    origin_of = {each.key: (each.group, each.domain) for each in recordings}
+    files = {each.key: each.path for each in recordings}
     if windows is None:
         rows = clip_vectors(checker.parts, files, on_bad_clip=journal.leave_out)
         for key, vectors in rows.items():

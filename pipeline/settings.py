@@ -290,6 +290,14 @@ class LearnSettings(Settings):
         bool,
         Flag("--recalibrate", OUT, "Keep the detectors; new thresholds from these recordings."),
     ] = False
+    with_feedback: Annotated[
+        Path | None,
+        Flag(
+            "--with-feedback",
+            OUT,
+            "With --recalibrate: use what feedback called normal in this folder of a watch too.",
+        ),
+    ] = None
 
     not_flags: ClassVar[frozenset[str]] = frozenset(
         {
@@ -345,7 +353,7 @@ class CheckSettings(OutputFlags):
 AnySettings = TypeVar("AnySettings", bound=OutputFlags)
 TEXTS = ("data", "labels", "embeddings", "weights", "channel", "false_alarms")
 """Settings that are texts, and may be given as paths or numbers from Python."""
-PATHS = ("cache_dir", "out", "model", "csv", "page")
+PATHS = ("cache_dir", "out", "model", "csv", "page", "with_feedback")
 NAMES = ("encoder", "pooling", "detector", "system", "fuse")
 """Settings that name entries of --list: not given, or not empty."""
 

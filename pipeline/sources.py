@@ -52,6 +52,12 @@ class Source:
     """What a reader of figures from these vectors must know."""
     configuration: Mapping[str, Any] = field(default_factory=dict)
     """What decides the vectors, and suffices to compute others; empty for another tool's."""
+    narrowed: Callable[[Sequence[str]], Callable[[Sequence[str]], np.ndarray]] | None = None
+    """Returns `read` for some keys only, where `read` holds something of every clip."""
+
+    def reader_of(self, keys: Sequence[str]) -> Callable[[Sequence[str]], np.ndarray]:
+        """Return what reads the rows of these keys, and is small when sent to another process."""
+        return self.read if self.narrowed is None else self.narrowed(keys)
 
 
 def find_dataset(settings: EmbedSettings | Settings) -> DataSet:

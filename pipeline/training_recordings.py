@@ -20,7 +20,7 @@ from pipeline.windowing import Windows, embed_windows, recording_of, window_key
 if TYPE_CHECKING:
     import numpy as np
 
-    from detect.fitting import ClipTable
+    from detect.fitting import ClipTable, Read
     from embed.recordings.dataset import DataSet
 
 
@@ -140,7 +140,13 @@ def _together(
     for pair, source in all_sources[0].items():
         own = [sources[pair] for sources in all_sources]
         keys = frozenset(key for key, (i, own_key) in owners.items() if own_key in own[i].keys)
-        joined[pair] = replace(source, read=partial(_read, own, owners), keys=keys)
+
+        def narrowed(keys: Sequence[str], own: Sequence[Source] = own) -> Read:
+            return partial(_read, own, {key: owners[key] for key in keys})
+
+        joined[pair] = replace(
+            source, read=partial(_read, own, owners), keys=keys, narrowed=narrowed
+        )
     return joined
 
 

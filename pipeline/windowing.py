@@ -20,7 +20,7 @@ from pipeline.sources import Pair, Source, preprocessing_of
 if TYPE_CHECKING:
     import numpy as np
 
-    from detect.fitting import ClipTable
+    from detect.fitting import ClipTable, Read
     from embed.recordings.dataset import Clip, DataSet
 
 HOP_OF_WINDOW = 0.5
@@ -90,12 +90,17 @@ def embed_windows(
         raise ValueError(f"{dataset.root} has no recording that can be cut into windows")
     sources = {}
     for number, pair in enumerate(wanted):
+
+        def narrowed(keys: Sequence[str], number: int = number) -> Read:
+            return partial(_read, {key: rows[key] for key in keys}, number)
+
         sources[pair] = Source(
             encoder=pair[0].name,
             pooling=pair[1].name,
             path=Path(dataset.root),
             read=partial(_read, rows, number),
             keys=frozenset(rows),
+            narrowed=narrowed,
             warning=built[number][0].warning,
             configuration=json.loads(json.dumps(configuration(*built[number]))),
         )

@@ -24,6 +24,7 @@ from report.score_files import (
     machine_of,
     read_decision_file,
     read_score_file,
+    score_files_in,
 )
 
 Say = Callable[[Machine, str], tuple[str, str]]
@@ -101,14 +102,11 @@ def _decided(clips: Sequence[tuple[str, str]]) -> Decided:
 def _files(folder: Path, prefix: str) -> dict[Path, NamedMachine]:
     """List the files of a kind, with the machine that each is about."""
     found = {}
-    for path in sorted(folder.glob(f"{prefix}*.csv")):
-        if path.is_file():
-            try:
-                found[path] = machine_of(path.stem.removeprefix(prefix))
-            except ValueError as error:
-                raise ValueError(
-                    f"Cannot tell which machine {path.name!r} is about: {error}"
-                ) from None
+    for path in score_files_in(folder, prefix):
+        try:
+            found[path] = machine_of(path.stem.removeprefix(prefix))
+        except ValueError as error:
+            raise ValueError(f"Cannot tell which machine {path.name!r} is about: {error}") from None
     return found
 
 

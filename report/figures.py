@@ -49,7 +49,7 @@ def draw_scores(path: Path, machines: Sequence[MachineScores]) -> bool:
 
 def draw_roc(path: Path, machines: Sequence[MachineScores]) -> bool:
     """Draw the ROC curves to one PNG; False where no machine has both classes."""
-    drawn = worst_first([machine for machine in machines if machine.roc() is not None])
+    drawn = worst_first([machine for machine in machines if machine.has_both_classes])
     if not drawn:
         return False
     figure, (axis,) = _subplots(1, 1, width=5.2, height=5.0)

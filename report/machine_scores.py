@@ -71,6 +71,10 @@ class MachineScores:
         ticks: Array = values[(values >= low) & (values <= high)]
         return ticks
 
+    @property
+    def has_both_classes(self) -> bool:
+        return {"normal", "anomalous"} <= set(self.labels)
+
     def roc(self) -> tuple[Array, Array] | None:
         """Return the rates of false alarms and of anomalies found over all thresholds, (n,) each.
 
@@ -78,9 +82,9 @@ class MachineScores:
         """
         from sklearn.metrics import roc_curve
 
-        normal, anomalous = self.of("normal"), self.of("anomalous")
-        if not len(normal) or not len(anomalous):
+        if not self.has_both_classes:
             return None
+        normal, anomalous = self.of("normal"), self.of("anomalous")
         truth = np.repeat([False, True], [len(normal), len(anomalous)])
         fpr, tpr, _ = roc_curve(truth, np.concatenate([normal, anomalous]))
         return fpr, tpr

@@ -14,6 +14,8 @@ Machines with other names are written under `ground.file_names.file_name`, which
 different machines, and without the year's suffix; `machine_of` undoes the encoding, unless the name
 was so long that it was cut. The file names inside are exact and never marked for spreadsheets,
 since DCASE's evaluator looks them up; open `ranking.csv` in a spreadsheet instead.
+
+The files of more than 1,000 machines lie in folders `scores_000`, `scores_001` and so on.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from unicodedata import normalize
 
 from detect.fitting import ClipTable, Scores
 from ground.file_names import file_name
-from ground.files import write_whole
+from ground.files import synced_at_once, write_whole
 from report.csv_files import csv_lines, csv_text
 
 Machine = tuple[str, str]
@@ -35,6 +37,9 @@ Machine = tuple[str, str]
 
 SCORES = "anomaly_score_"
 DECISIONS = "decision_result_"
+IN_ONE_FOLDER = 1000
+"""More files of a kind go into numbered folders, so many into each; DCASE has no rule for that."""
+SHARD = "scores_"
 DCASE_ID = re.compile(r"(?:id|section)_\d+")
 DCASE_NAME = re.compile(
     rf"(?P<machine_type>.+?)_(?P<machine_id>{DCASE_ID.pattern})"
@@ -134,15 +139,33 @@ def _write(
     domain_of = dict(zip(table.key, table.domain, strict=True))
     files: dict[str, list[tuple[str, str]]] = {}
     for machine, cells in lines.items():
+        name_of = {
+            domain: f"{prefix}{_name(machine, year, domain)}.csv"
+            for domain in {domain_of[key] for key, _ in cells}
+        }
         for key, cell in cells:
-            name = f"{prefix}{_name(machine, year, domain_of[key])}.csv"
-            files.setdefault(name, []).append((key, cell))
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, cells in files.items():
-        names = _short_names([key for key, _ in cells])
-        text = csv_text(zip(names, (cell for _, cell in cells), strict=True))
-        write_whole(folder / name, text)
-    return [folder / name for name in sorted(files)]
+            files.setdefault(name_of[domain_of[key]], []).append((key, cell))
+    paths = list(_places(folder, sorted(files)))
+    with synced_at_once(len(paths)):
+        for path in paths:
+            cells = files[path.name]
+            names = _short_names([key for key, _ in cells])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, csv_text(zip(names, (cell for _, cell in cells), strict=True)))
+    return paths
+
+
+def _places(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """Say where each file goes: into `folder`, or into numbered folders there where it is full."""
+    is_full = len(names) > IN_ONE_FOLDER
+    for i, name in enumerate(names):
+        yield (folder / f"{SHARD}{i // IN_ONE_FOLDER:03d}" if is_full else folder) / name
+
+
+def score_files_in(folder: Path, prefix: str) -> list[Path]:
+    """List the files of a kind in a folder, or in the numbered folders of many machines."""
+    found = [*folder.glob(f"{prefix}*.csv"), *folder.glob(f"{SHARD}[0-9]*/{prefix}*.csv")]
+    return sorted(path for path in found if path.is_file())
 
 
 def _name(machine: Machine, year: int, domain: str) -> str:

@@ -34,6 +34,8 @@ ORDER = "by AUC of its test clips (oracle order)"
 RATES = {"accuracy": "acc", "precision": "prec", "recall": "rec", "f1": "F1"}
 COMPARED = 60
 """As many machines as a table of a comparison lists; the JSON and the page have all."""
+SHOWN_AT_MOST = 100
+SHOWN_OF_MANY = 20
 LISTED = 4
 """As many names as one note lists; of more it says how many."""
 
@@ -92,7 +94,11 @@ class FittedTable:
 
 
 def results_table(rows: Sequence[Result], title: str = "", year: int = 2020) -> FittedTable:
-    """Lay out one type's machines and their summaries, intervals beside the figures."""
+    """Lay out one type's machines and their summaries, intervals beside the figures.
+
+    Of more than 100 machines there are the 20 with the lowest AUC.
+    """
+    every, (rows, not_shown) = rows, _shown(rows)
     columns = [
         Column("machine", [_text(row.name, "bold" * row.is_summary) for row in rows], 0, True),
         *(
@@ -114,11 +120,11 @@ def results_table(rows: Sequence[Result], title: str = "", year: int = 2020) -> 
             Column("source", [_figure(row.auc_source) for row in rows], 2),
             Column("target", [_figure(row.auc_target) for row in rows], 2),
         ]
-    notes = notes_of(rows)
+    notes = [*not_shown, *notes_of(rows)]
     if any(row.decided for row in rows):
         columns.append(Column("alarms", [_text(alarms(row.decided)) for row in rows], 1))
         notes.append("alarms: promised -> measured false-alarm rate, anomalous clips found")
-    official = official_score(rows, year)
+    official = official_score(every, year)
     if has_domains and official is not None:
         notes.append(f"official score of DCASE {year} (harmonic mean): {official:.3f}")
     return FittedTable(columns, title, notes)
@@ -231,6 +237,17 @@ def _text(text: str, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(visible(text).replace("\n", "\\n").replace("\t", "\\t"), style)
+
+
+def _shown(rows: Sequence[Result]) -> tuple[Sequence[Result], list[str]]:
+    """Choose the rows that a person can read, and say which are left out."""
+    machines = [row for row in rows if not row.is_summary]
+    if len(machines) <= SHOWN_AT_MOST:
+        return rows, []
+    worst = sorted(machines, key=lambda row: 2.0 if row.auc is None else row.auc)[:SHOWN_OF_MANY]
+    summaries = [row for row in rows if row.is_summary]
+    note = f"{len(worst)} of {len(machines)} machines, those with the lowest AUC"
+    return [*worst, *summaries], [f"{note}; results.csv and --json have all"]
 
 
 def _figure(value: float | None, is_auc: bool = True) -> Text:

@@ -78,6 +78,16 @@ TESTED_IN = {
         f"pipeline/{name}.py": COMMANDS
         for name in ("printing", "run_files", "run_folder", "settings", "sources")
     },
+    **{
+        f"pipeline/watching/{name}.py": "tests/journeys/test_watch.py"
+        for name in ("engine", "listening", "machines", "source", "standard_output", "telling")
+    },
+    "pipeline/watching/watch.py": "tests/journeys/test_watch.py",
+    "pipeline/watching/watch_settings.py": "tests/journeys/test_watch.py",
+    "pipeline/watching/delivery_settings.py": "tests/pipeline/watching/test_delivery.py",
+    "pipeline/watching/machine_records.py": "tests/pipeline/watching/test_mqtt.py",
+    "pipeline/watching/mqtt_connection.py": "tests/pipeline/watching/test_mqtt.py",
+    "pipeline/watching/sink.py": "tests/pipeline/watching/test_delivery.py",
 }
 """Modules without a test file of their own, and where they are tested instead."""
 

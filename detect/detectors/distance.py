@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,12 @@ from sklearn.neighbors import LocalOutlierFactor
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from detect.detector import OwnDetector
+from detect.outside_folds import outside_folds, scores_by_refit
+from detect.scaler import ColumnScaler
 from ground.options import Count
+
+if TYPE_CHECKING:
+    import torch
 
 Array = NDArray[np.float64]
 SEARCHED_AT_ONCE = 1024
@@ -27,6 +32,8 @@ class KNN(OwnDetector, BaseEstimator):  # type: ignore[misc]
     al., arXiv:2509.10951), "varmin" subtracts the multiple of it that minimises the variance of
     the training clips' own scores (Matsumoto et al., DCASE 2025).
     """
+
+    has_fast_folds: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -74,6 +81,39 @@ class KNN(OwnDetector, BaseEstimator):  # type: ignore[misc]
         weighted.partition(self.k_ - 1, axis=1)
         return -weighted[:, : self.k_].mean(axis=1)  # type: ignore[no-any-return]
 
+    def scores_out_of_fold(
+        self, X: NDArray[Any], folds: NDArray[np.int64], scaler: ColumnScaler | None
+    ) -> Array | None:
+        """Rate each clip X (n, dim) by its neighbours outside its fold; (n,).
+
+        Scaling changes with the fold, so that each fold has a matrix product of its own, but of
+        its clips only: together they are as many as those of all clips. Equal to refitting to
+        1e-8. None for another metric or with `normalize`.
+        """
+        if self.metric != "euclidean" or self.normalize != "none":
+            return None
+        import torch
+
+        X = np.asarray(X, dtype=np.float64)
+        outside = outside_folds(X, folds, scaled=scaler is not None)
+        bank = torch.from_numpy(outside.U.astype(np.float32))
+        weights = np.square(outside.factor)
+        half_norms = torch.from_numpy(weights @ outside.squares.T / -2).float()  # (n_folds, n)
+        scores = np.empty(len(X))
+        for fold, held in enumerate(outside.held):
+            if not outside.is_exact[fold]:
+                scores[held] = scores_by_refit(self, X, held, scaler)
+                continue
+            n = int(outside.n[fold])
+            k = min(self.k, n)
+            rows = torch.from_numpy((outside.U[held] * weights[fold]).astype(np.float32))
+            closeness = torch.addmm(half_norms[fold], rows, bank.T)
+            closeness[:, held] = -torch.inf
+            found = closeness.topk(min(k + 1, n), dim=1, sorted=False).indices
+            exact = _distances_to(outside.U[held], outside.U, found, outside.factor[fold])
+            scores[held] = -exact.topk(k, dim=1, largest=False).values.mean(dim=1).numpy()
+        return scores
+
     def _on_sphere(self, X: Array) -> Array:
         if self.metric == "euclidean":
             return X
@@ -87,39 +127,55 @@ def nearest(
     """Find the k nearest of `clips` for each row: distances (n, k), nearest first, and rows.
 
     One float32 matrix product finds the candidates. It cannot give their distances, which are
-    small differences of large numbers; those are taken from the differences of the vectors, to
-    1e-7. `leave_one_out`: X is `clips`, and no clip is its own neighbour.
+    small differences of large numbers; those are taken from the differences of the vectors in
+    float64. `leave_one_out`: X is `clips`, and no clip is its own neighbour.
+    """
+    import torch
+
+    centre = clips.mean(axis=0)
+    centred = clips - centre
+    bank = torch.from_numpy(centred.astype(np.float32))
+    half_norm = bank.square().sum(dim=1) / -2
+    n_candidates = min(len(clips), k + 1 + leave_one_out)  # the product may swap near ties
+    distances, indices = [], []
+    for start in range(0, len(X), SEARCHED_AT_ONCE):
+        rows = X[start : start + SEARCHED_AT_ONCE] - centre
+        own_rows = torch.arange(start, start + len(rows))
+        # x.c - |c|^2 / 2 is largest for the nearest clip c
+        closeness = torch.addmm(half_norm, torch.from_numpy(rows.astype(np.float32)), bank.T)
+        if leave_one_out:
+            closeness[own_rows - start, own_rows] = -torch.inf
+        found = closeness.topk(n_candidates, dim=1, sorted=False).indices
+        exact = _distances_to(rows, centred, found)  # (n, n_candidates)
+        if leave_one_out:
+            exact[found == own_rows[:, None]] = torch.inf
+        near, order = exact.topk(k, dim=1, largest=False)
+        distances.append(near.numpy())
+        indices.append(found.gather(1, order).numpy())
+    return np.concatenate(distances), np.concatenate(indices)
+
+
+def _distances_to(
+    X: Array, clips: Array, chosen: torch.Tensor, factor: Array | None = None
+) -> torch.Tensor:
+    """Distance of each row of X to the rows of `clips` in `chosen` (n, m), in float64.
+
+    `factor` (dim,) scales the columns of both.
     """
     import torch
 
     from detect.detectors.training import on_threads
 
-    centre = clips.mean(axis=0)
-    bank = torch.from_numpy((clips - centre).astype(np.float32))
-    half_norm = bank.square().sum(dim=1) / -2
-    n_candidates = min(len(clips), k + 1 + leave_one_out)  # the product may swap near ties
-    distances, indices = [], []
-    for start in range(0, len(X), SEARCHED_AT_ONCE):
-        rows = torch.from_numpy((X[start : start + SEARCHED_AT_ONCE] - centre).astype(np.float32))
-        own_rows = torch.arange(start, start + len(rows))
-        # x.c - |c|^2 / 2 is largest for the nearest clip c
-        closeness = torch.addmm(half_norm, rows, bank.T)  # (n, n_clips)
-        if leave_one_out:
-            closeness[own_rows - start, own_rows] = -torch.inf
-        found = closeness.topk(n_candidates, dim=1, sorted=False).indices
-        parts = (torch.split(values, COMPARED_AT_ONCE) for values in (rows, found))
-        with on_threads(1):  # many small steps
-            gaps = [
-                torch.linalg.vector_norm(bank[of] - x[:, None], dim=2)
-                for x, of in zip(*parts, strict=True)
-            ]
-        exact = torch.cat(gaps)  # (n, n_candidates)
-        if leave_one_out:
-            exact[found == own_rows[:, None]] = torch.inf
-        near, order = exact.topk(k, dim=1, largest=False)
-        distances.append(near.double().numpy())
-        indices.append(found.gather(1, order).numpy())
-    return np.concatenate(distances), np.concatenate(indices)
+    bank = torch.from_numpy(clips)
+    parts = (torch.split(values, COMPARED_AT_ONCE) for values in (torch.from_numpy(X), chosen))
+    distances = []
+    with on_threads(1):  # many small steps
+        for x, of in zip(*parts, strict=True):
+            gaps = bank[of] - x[:, None]
+            if factor is not None:
+                gaps *= torch.from_numpy(factor)
+            distances.append(torch.linalg.vector_norm(gaps, dim=2))
+    return torch.cat(distances)
 
 
 def all_distances(X: Array, clips: Array) -> Array:

@@ -9,26 +9,27 @@ times m is added to the diagonal, so that equal columns do not make it singular.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, solve_triangular
-from sklearn.base import BaseEstimator, clone
+from scipy.linalg.blas import dsyr, dsyrk
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from detect.detector import OwnDetector, rate_as_own_id
 from detect.out_of_fold import fold_numbers
-from detect.scaler import ColumnScaler, scale_of
+from detect.outside_folds import OutsideFolds, outside_folds, scores_by_refit
+from detect.scaler import ColumnScaler
 
 Array = NDArray[np.float64]
 
 SCORED_AT_ONCE = 4096
 RIDGE = 1e-9
 """Of the mean variance, which is 1 for standardised clips."""
-LEAST_VARIANCE = 1e-4
-"""Share of a column's variance that must be left outside a fold; with less, `_Scatter` subtracts
-nearly equal numbers and the fold is refitted."""
 
 
 class Mahalanobis(OwnDetector, BaseEstimator):  # type: ignore[misc]
@@ -43,22 +44,29 @@ class Mahalanobis(OwnDetector, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: NDArray[Any], y: object = None) -> Self:
         """Learn mean and covariance of normal clips X (n, dim)."""
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        n, dim = X.shape
         self.location_ = X.mean(axis=0)
-        Z = X - self.location_
+        self._learn(X - self.location_)
+        return self
+
+    def _learn(self, Z: Array) -> None:
+        """Learn the covariance of centred clips Z (n, dim)."""
+        n, dim = Z.shape
         gram = Z @ Z.T if n < dim else Z.T @ Z
         fourth = np.sum(np.square(np.einsum("ij,ij->i", Z, Z)))
-        self.shrinkage_, weight, self.diagonal_ = _shrunk(gram, n, dim, fourth)
+        self.shrinkage_, weight, self.diagonal_ = _shrunk(
+            float(np.trace(gram)), float(np.vdot(gram, gram)), n, dim, fourth
+        )
         self.clips_ = np.sqrt(weight) * Z if n < dim else None
-        self.factor_ = _lower_factor(weight * gram, self.diagonal_)
-        return self
+        gram *= weight
+        self.factor_ = _lower_factor(gram, self.diagonal_)
 
     def mahalanobis(self, X: NDArray[Any]) -> Array:
         """Squared distance of each row from the mean; (n,)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         parts = [
-            self._distances(X[i : i + SCORED_AT_ONCE]) for i in range(0, len(X), SCORED_AT_ONCE)
+            self._centred_distances(X[i : i + SCORED_AT_ONCE] - self.location_)
+            for i in range(0, len(X), SCORED_AT_ONCE)
         ]
         return np.concatenate(parts)
 
@@ -71,32 +79,27 @@ class Mahalanobis(OwnDetector, BaseEstimator):  # type: ignore[misc]
     ) -> Array:
         """Rate each clip X (n, dim) by scaler and covariance of the other folds; (n,).
 
-        With at least as many clips as dimensions, the folds share one scatter matrix, from which
-        each subtracts its own clips; otherwise every fold is a fit of its own. Equal to refitting
-        to 1e-8. ValueError where fewer than two clips are outside a fold.
+        Means and scales are those of all clips less the fold's. With at least as many clips as
+        dimensions, so is the scatter matrix; otherwise each fold has inner products of its own,
+        since its scaling changes all of them. Equal to refitting to 1e-8. ValueError where fewer
+        than two clips are outside a fold.
         """
         X = np.asarray(X, dtype=np.float64)
+        outside = outside_folds(X, folds, scaled=scaler is not None)
+        for number, n in zip(np.unique(folds), outside.n, strict=True):
+            if n < 2:
+                raise ValueError(f"Fold {number} leaves {n} of {len(X)} clips; 2 are needed")
         scores = np.empty(len(X))
-        shared = _Scatter(X) if len(X) > X.shape[1] else None
-        for number in np.unique(folds):
-            held = folds == number
-            if len(X) - held.sum() < 2:
-                raise ValueError(
-                    f"Fold {number} leaves {len(X) - held.sum()} of {len(X)} clips; 2 are needed"
-                )
-            found = shared.distances(held, scaled=scaler is not None) if shared else None
-            scores[held] = self._refitted(X, held, scaler) if found is None else -found
+        for fold, held in enumerate(outside.held):
+            if not outside.is_exact[fold]:
+                scores[held] = scores_by_refit(self, X, held, scaler)
+        are_many = outside.n >= X.shape[1]
+        many, few = (np.flatnonzero(outside.is_exact & are) for are in (are_many, ~are_many))
+        for fold, distances in chain(_by_scatter(outside, many), _by_inner_products(outside, few)):
+            scores[outside.held[fold]] = -distances
         return scores
 
-    def _refitted(self, X: Array, held: NDArray[np.bool_], scaler: ColumnScaler | None) -> Array:
-        kept, left = X[~held], X[held]
-        if scaler is not None:
-            scaler = clone(scaler).fit(kept)
-            kept, left = scaler.transform(kept), scaler.transform(left)
-        return clone(self).fit(kept).score_samples(left)  # type: ignore[no-any-return]
-
-    def _distances(self, X: Array) -> Array:
-        Z = X - self.location_
+    def _centred_distances(self, Z: Array) -> Array:
         if self.clips_ is None:
             return _whitened_squares(self.factor_, Z)
         # (C'C + dI)^-1 = (I - C' (CC' + dI)^-1 C) / d
@@ -105,43 +108,67 @@ class Mahalanobis(OwnDetector, BaseEstimator):  # type: ignore[misc]
         return np.maximum(squares - along, 0.0) / self.diagonal_  # type: ignore[no-any-return]
 
 
-class _Scatter:
-    """Scatter matrix of all clips, from which those of a fold are subtracted."""
+def _by_scatter(outside: OutsideFolds, numbers: NDArray[np.intp]) -> Iterator[tuple[int, Array]]:
+    """Yield the squared distances of the clips in some folds, by the clips outside each.
 
-    def __init__(self, X: Array) -> None:
-        self.centre = X.mean(axis=0)
-        deviation = X.std(axis=0)
-        self.is_constant = deviation < 1e-12 * np.abs(self.centre)
-        self.unit = np.where(self.is_constant | (deviation == 0), 1.0, deviation)
-        self.U = np.where(self.is_constant, 0.0, X - self.centre) / self.unit
-        self.is_constant |= deviation == 0
-        self.squares = np.square(self.U)
-        self.products = self.U.T @ self.U  # (dim, dim)
+    The scatter matrix of all clips is the sum of those of the folds, and each fold subtracts its
+    own. With S what is left, n clips and the scaling F of the detector's columns, the shrunk
+    covariance is a F S F + d I, so that a squared distance is u' (S + d/a F^-2)^-1 u / a. Only
+    the lower halves of the matrices are computed.
+    """
+    if not len(numbers):
+        return
+    U, dim = outside.U, outside.U.shape[1]
+    everything = dsyrk(1.0, U.T, lower=1)
+    scatter = np.empty_like(everything)
+    squares = np.empty_like(everything)
+    weights = np.square(outside.factor[numbers])
+    means = outside.mean[numbers]
+    norms = outside.squares @ weights.T - 2 * U @ (weights * means).T  # (n, n_numbers)
+    norms += np.einsum("ij,ij->i", weights, np.square(means))
+    fourths = np.square(norms)
+    for fold, weight, mean, fourth, norm in zip(
+        numbers.tolist(), weights, means, fourths.T, norms.T, strict=True
+    ):
+        held, n = outside.held[fold], int(outside.n[fold])
+        np.copyto(scatter, everything)
+        dsyrk(-1.0, U[held].T, beta=1.0, c=scatter, lower=1, overwrite_c=1)
+        dsyr(-n, mean, lower=1, a=scatter, overwrite_a=1)
+        diagonal = np.diag(scatter) * weight
+        squared_norm = 2 * (weight @ np.square(scatter, out=squares) @ weight) - diagonal @ diagonal
+        _, share, ridge = _shrunk(
+            diagonal.sum(), squared_norm, n, dim, fourth.sum() - fourth[held].sum()
+        )
+        if share == 0:
+            yield fold, norm[held] / ridge
+            continue
+        scatter.flat[:: dim + 1] += ridge / share / weight
+        root = cho_factor(scatter, lower=True, overwrite_a=True, check_finite=False)[0]
+        yield fold, _whitened_squares(root, U[held] - mean) / share
 
-    def distances(self, held: NDArray[np.bool_], *, scaled: bool) -> Array | None:
-        """Squared distances of the held clips by the others; None where subtracting is inexact."""
-        left = self.U[held]
-        n, dim = len(self.U) - len(left), self.U.shape[1]
-        if n < dim:
-            return None
-        mean = -left.sum(axis=0) / n  # U's own sum is zero
-        scatter = left.T @ left
-        scatter += np.outer(n * mean, mean)
-        np.subtract(self.products, scatter, out=scatter)
-        variance = np.diag(scatter) / n
-        if (variance[~self.is_constant] < LEAST_VARIANCE).any():
-            return None
-        deviation = np.sqrt(np.where(self.is_constant, 0.0, variance)) * self.unit
-        scale = scale_of(self.centre + mean * self.unit, deviation) if scaled else 1.0
-        factor = self.unit / scale  # from columns of U to those of the detector
-        weights = np.square(factor)
-        norms = self.squares @ weights - 2 * self.U @ (weights * mean) + weights @ np.square(mean)
-        scatter *= factor
-        scatter *= factor[:, None]
-        _, weight, diagonal = _shrunk(scatter, n, dim, np.sum(np.square(norms[~held])))
-        scatter *= weight
-        root = _lower_factor(scatter, diagonal)
-        return _whitened_squares(root, (left - mean) * factor)
+
+def _by_inner_products(
+    outside: OutsideFolds, numbers: NDArray[np.intp]
+) -> Iterator[tuple[int, Array]]:
+    """Yield the same as `_by_scatter`, by (n, n) systems, where dimensions outnumber the clips."""
+    U, dim = outside.U, outside.U.shape[1]
+    factor, scaled = np.full(dim, np.nan), np.empty_like(U)
+    for fold in numbers.tolist():
+        held, n = outside.held[fold], int(outside.n[fold])
+        kept = np.delete(np.arange(len(U)), held)
+        if (factor != outside.factor[fold]).any():  # without a scaler all folds have the same
+            factor = outside.factor[fold]
+            uncentred = np.multiply(U, factor, out=scaled) @ scaled.T
+        to_mean = uncentred[:, kept].mean(axis=1)
+        products = uncentred - (to_mean + to_mean[:, None] - to_mean[kept].mean())
+        norms = np.diag(products)
+        gram = products[np.ix_(kept, kept)]
+        fourth = np.square(norms[kept]).sum()
+        _, share, ridge = _shrunk(float(np.trace(gram)), float(np.vdot(gram, gram)), n, dim, fourth)
+        gram *= share
+        along = np.sqrt(share) * products[np.ix_(held, kept)]
+        explained = _whitened_squares(_lower_factor(gram, ridge), along)
+        yield fold, np.maximum(norms[held] - explained, 0.0) / ridge
 
 
 class SharedMahalanobis(OwnDetector, BaseEstimator):  # type: ignore[misc]
@@ -204,16 +231,19 @@ class SharedMahalanobis(OwnDetector, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-def _shrunk(gram: Array, n: int, dim: int, fourth: float) -> tuple[float, float, float]:
+def _shrunk(
+    trace: float, squared_norm: float, n: int, dim: int, fourth: float
+) -> tuple[float, float, float]:
     """Return shrinkage, weight and diagonal: the covariance is weight Z'Z + diagonal I.
 
-    `gram` is Z'Z or ZZ' (their trace and Frobenius norm are equal) of n centred clips, `fourth`
-    the sum of their norms to the power of 4. Where all clips are equal, the distance is Euclidean.
+    `trace` and `squared_norm` (Frobenius) are of Z'Z, or of ZZ', which has the same, of n centred
+    clips; `fourth` is the sum of their norms to the power of 4. Where all clips are equal, the
+    distance is Euclidean.
     """
-    mean_variance = float(np.trace(gram)) / (n * dim)
+    mean_variance = trace / (n * dim)
     if mean_variance == 0:
         return 1.0, 0.0, 1.0
-    covariance_norm = float(np.vdot(gram, gram)) / n**2
+    covariance_norm = squared_norm / n**2
     noise = (fourth / n - covariance_norm) / (dim * n)
     spread = covariance_norm / dim - mean_variance**2
     shrinkage = float(np.clip(noise / spread, 0.0, 1.0)) if spread > 0 and dim > 1 else 0.0
@@ -225,7 +255,9 @@ def _covariance(Z: Array) -> Array:
     Z = Z - Z.mean(axis=0)
     gram = Z.T @ Z
     fourth = np.sum(np.square(np.einsum("ij,ij->i", Z, Z)))
-    _, weight, diagonal = _shrunk(gram, len(Z), Z.shape[1], fourth)
+    _, weight, diagonal = _shrunk(
+        float(np.trace(gram)), float(np.vdot(gram, gram)), len(Z), Z.shape[1], fourth
+    )
     gram *= weight
     gram.flat[:: len(gram) + 1] += diagonal
     return gram

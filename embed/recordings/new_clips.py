@@ -41,7 +41,7 @@ def find_new_clips(path: str | Path, machines: Sequence[Machine]) -> DataSet:
     given = Path(path)
     if not given.exists():
         raise FileNotFoundError(f"there is no recording or folder at {str(given)!r}")
-    names = _names_of(machines)
+    names = names_of(machines)
     if given.is_dir():
         return _in_folder(absolute(given), names)
     if is_manifest(given):
@@ -49,7 +49,7 @@ def find_new_clips(path: str | Path, machines: Sequence[Machine]) -> DataSet:
     return _one_file(absolute(given), names)
 
 
-def _names_of(machines: Sequence[Machine]) -> dict[str, Machine]:
+def names_of(machines: Sequence[Machine]) -> dict[str, Machine]:
     """Map everything that a folder or a row may call a machine to it."""
     names: dict[str, Machine] = {}
     types = [machine_type for machine_type, _ in machines]
@@ -79,18 +79,23 @@ def _in_folder(root: Path, names: Mapping[str, Machine]) -> DataSet:
     walk = Walk(root)
     found: list[tuple[Clip, FileStats]] = []
     for file in walk.files():
-        known, _ = FolderNames(root, file.folder).clip(file.name)
-        machine = (
-            known.machine
-            if known
-            else _machine_of_folders(root, PurePosixPath(file.folder).parts, names)
-        )
+        machine = machine_of_file(root, file.folder, file.name, names)
         found.append((_new(file.folder + file.name, machine), file.stats))
     if not found:
         first = min(walk.skipped, default=None)
         why = first and f"; {len(walk.skipped)} cannot be used, first {first.key!r}: {first.reason}"
         raise ValueError(f"there are no recordings in {str(root)!r}{why or ''}")
     return data_set(root, root.name or "data", "plain", found, skipped=walk.skipped)
+
+
+def machine_of_file(root: Path, folder: str, name: str, names: Mapping[str, Machine]) -> Machine:
+    """Tell which machine a file is of, by its name in a known layout or else by its folders.
+
+    `folder` is the key of its folder below the root, empty or ending in `/`; `names` are those of
+    `names_of`. A folder that names none of them is a machine type without ID.
+    """
+    known, _ = FolderNames(root, folder).clip(name)
+    return known.machine if known else _machine_of_folders(root, PurePosixPath(folder).parts, names)
 
 
 def _in_manifest(manifest: Path, names: Mapping[str, Machine]) -> DataSet:

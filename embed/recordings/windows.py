@@ -61,8 +61,15 @@ def windows_of_stream(
     The stream need not be able to seek. A stream that ends in the middle of a frame, or before the
     end that its header tells of, is a ClipError after all windows that are whole.
     """
-    _check(sample_rate, window_s, hop_s, preprocessing)
     sound = raw_stream(file, raw) if raw else wav_stream(file)
+    return windows_of_sound(sound, sample_rate, window_s, hop_s, preprocessing)
+
+
+def windows_of_sound(
+    sound: Sound, sample_rate: int, window_s: float, hop_s: float, preprocessing: Preprocessing
+) -> Iterator[Window]:
+    """Yield the windows of sound that comes in blocks, each as soon as it is whole."""
+    _check(sample_rate, window_s, hop_s, preprocessing)
     return _windows_of_sound(sound, sample_rate, window_s, hop_s, preprocessing)
 
 

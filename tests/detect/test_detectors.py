@@ -298,7 +298,7 @@ def test_mahalanobis_behind_its_scaler_is_the_textbook_distance(n, dim, rng):
 def spoilt_in_one_fold(X):
     X = X.copy()
     X[:, 1] = 5.0
-    X[3] *= 1e8
+    X[3] *= 1e3
     X[:, 2] = 0.0
     X[7, 2] = 1.0  # constant without this clip
     return X
@@ -324,10 +324,17 @@ def test_fast_scores_out_of_fold_are_those_of_a_refit(name, scaler, n, dim, n_fo
     np.testing.assert_allclose(scores, expected, rtol=1e-8)
 
 
+@pytest.mark.parametrize("options", [{"metric": "cosine"}, {"normalize": "ldn"}])
+def test_neighbours_by_other_rules_are_to_be_refitted(options, rng):
+    X = rng.normal(size=(6, 3))
+
+    assert scores_out_of_fold(make_detector("knn", **options), X, np.arange(6)) is None
+
+
 def test_a_fold_that_leaves_one_clip_is_refused_and_other_detectors_are_to_be_refitted(rng):
     X = rng.normal(size=(6, 3))
 
-    assert scores_out_of_fold(make_detector("knn"), X, np.arange(6)) is None
+    assert scores_out_of_fold(make_detector("gmm"), X, np.arange(6)) is None
     with pytest.raises(ValueError, match="Fold 0 leaves 1 of 6 clips; 2 are needed"):
         scores_out_of_fold(make_detector("mahalanobis"), X, np.array([0, 0, 0, 0, 0, 1]))
 

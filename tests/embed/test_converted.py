@@ -179,6 +179,7 @@ def wav2vec2(folder: Path) -> Path:
 FAMILIES = [wav2vec2, *(pytest.param(f, marks=pytest.mark.slow) for f in (hubert, sew_d))]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not INSTALLED, reason="needs openvino or onnxruntime")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_first_clips_length_decides_nothing(family, tmp_path, exported_once):
@@ -382,6 +383,7 @@ assert torch.equal(run(torch.ones(2, 5)), torch.full((2, 3), 10.0))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("onnxruntime" not in INSTALLED, reason="needs onnxruntime")
 def test_two_processes_convert_at_once_and_agree(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -408,6 +410,7 @@ class Halved(torch.nn.Module):
         return x * len(range(x.shape[1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", INSTALLED)
 def test_sizes_that_a_conversion_fixes_get_a_copy_each(backend, small, exported_once):
     run = Converted(Halved(), small("panns", backend=backend))
@@ -417,6 +420,7 @@ def test_sizes_that_a_conversion_fixes_get_a_copy_each(backend, small, exported_
         assert torch.allclose(run(x), Halved()(x), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", INSTALLED)
 def test_copies_of_one_size_each_do_not_fill_the_disk(
     backend, small, monkeypatch, tmp_path, exported_once

@@ -117,6 +117,7 @@ def test_features_and_embedding_are_the_published_ones(
     assert np.abs(clip - cls).max() > 0.1  # or one could stand for the other
 
 
+@pytest.mark.slow
 def test_all_twelve_layers_are_the_published_ones(tmp_path: Path) -> None:
     reference = ASTModel.from_pretrained(saved(tmp_path, n_layers=12)).eval()
     encoder = make_encoder("ast", weights=str(tmp_path))

@@ -6,7 +6,14 @@ import time
 
 import pytest
 
-from ground.files import STALE_S, remove_stale, sha256_of, whole_file, write_whole
+from ground.files import (
+    STALE_S,
+    remove_stale,
+    sha256_of,
+    synced_at_once,
+    whole_file,
+    write_whole,
+)
 
 
 @pytest.mark.parametrize("data", ["grün\n", b"\x00\xff", b""])
@@ -63,3 +70,17 @@ def test_leftovers_are_removed_once_they_are_old(tmp_path):
     assert not old.exists()
     assert young.exists()
     assert other.exists()
+
+
+@pytest.mark.parametrize(("n_files", "expected"), [(3, 6), (1000, 0)])
+def test_many_files_are_waited_for_at_once(n_files, expected, tmp_path, monkeypatch):
+    waited, at_once = [], []
+    monkeypatch.setattr("os.fsync", waited.append)
+    monkeypatch.setattr("os.sync", lambda: at_once.append(len(list(tmp_path.iterdir()))))
+
+    with synced_at_once(n_files):
+        for i in range(3):
+            write_whole(tmp_path / str(i), "x")
+
+    assert len(waited) == expected
+    assert at_once == [3] * (n_files > 3)

@@ -1,0 +1,1 @@
+"""Machines that are watched for months: sources, alarms, and where alarms go."""
