@@ -112,7 +112,9 @@ def table(record: Record) -> str:
     columns = record["columns"]
     lines = [["", *columns.values()], ["---"] * (1 + len(columns))]
     lines += [[row["name"], *(_cell(row, key) for key in columns)] for row in record["rows"]]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines).replace("|  |", "| |")
+    return "".join(
+        f"|{''.join(f' {cell} |' if cell else ' |' for cell in line)}\n" for line in lines
+    )
 
 
 def _cell(row: Mapping[str, Any], key: str) -> str:
@@ -129,5 +131,5 @@ def _rounded(value: float) -> str:
     if not value:
         return "0"
     if abs(value) < 1e-3:
-        return f"{value:.0e}"
+        return f"{value:.0e}".replace("e-0", "e-")
     return f"{value:,.0f}" if abs(value) >= 100 else f"{float(f'{value:.3g}'):g}"
