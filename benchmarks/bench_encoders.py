@@ -1,5 +1,8 @@
 """Encoders against their peers as people run them, wav file to vector, in one process.
 
+The peers take one clip at a time, and those of BEATs, EAT, CED and Dasheng four: plain eager passes
+of the same networks.
+
     python benchmarks/bench_encoders.py --backend torch,onnxruntime,openvino --rounds 7
     python benchmarks/bench_encoders.py --backend torch,compiled --bf16 --device cuda
 
@@ -135,7 +138,7 @@ def bench(name: str, paths: list[Path], options: argparse.Namespace) -> list[dic
     """Measure one encoder; return the rows of its record."""
     exact = make_encoder(name, weights="random", device=options.device)
     batch = options.batch_size or exact.batch_size[options.device.split(":")[0]]
-    peer = f"{name}: peer, one clip at a time"
+    peer = f"{name}: peer"
     variants: dict[str, Variant] = {peer: lambda: NAIVE[name](paths, options.device)}
     ways = []
     for precision in ("fp32", "bf16") if options.bf16 else ("fp32",):

@@ -5,13 +5,16 @@ import importlib.util
 import sys
 import types
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import librosa
 import numpy as np
 import torch
+from plain_networks import WEIGHTS, plain_pass
 from torch import nn
+
+PLAIN_BATCH = 4
 
 
 @cache
@@ -148,7 +151,20 @@ def naive_resnet50(paths: list[Path], device: str) -> None:
         model(picture.to(device)).pooler_output.cpu().numpy()
 
 
+@cache
+def plain_weights(name: str) -> dict[str, torch.Tensor]:
+    return WEIGHTS[name]()
+
+
+def naive_patches(name: str, paths: list[Path], device: str) -> None:
+    """Encode clips by the plain eager pass of the same network, four at a time."""
+    for start in range(0, len(paths), PLAIN_BATCH):
+        clips = [librosa.load(path, sr=16_000)[0] for path in paths[start : start + PLAIN_BATCH]]
+        plain_pass(name, plain_weights(name), torch.from_numpy(np.stack(clips))).numpy()
+
+
 NAIVE = {
+    **{name: partial(naive_patches, name) for name in WEIGHTS},
     "panns": naive_panns,
     "ast": naive_ast,
     "vggish": naive_vggish,

@@ -48,8 +48,12 @@ class DetectorFacts:
     needs_ids: bool = False
     """It is fitted per machine type with y = machine IDs (n,), and the clips' machine IDs are the
     second argument of `score_samples(X, ids)`."""
+    takes_domains: bool = False
+    """`fit(X, y, domains)` takes the domains of the training clips (n,), or None."""
     trains_network: bool = False
     """It is a `NetworkDetector`."""
+    reconstructs: bool = False
+    """It is a `Reconstructor`."""
     published_network: str = ""
     """The published network that it holds frozen: its option `weights` is that network's folder,
     and it is a `PublishedNetworkHolder`."""
@@ -123,6 +127,24 @@ class PublishedNetworkHolder(Protocol):
 
         ValueError where the folder does not hold the weights of the fit.
         """
+        ...
+
+
+class Reconstructor(Protocol):
+    """A detector that rates a clip by what its network rebuilds, or predicts, wrongly.
+
+    X are vectors (n, dim) or sequences (n, n_frames, dim), scaled as `fit` got them.
+    """
+
+    normal_error_: NDArray[np.float64]
+    """Mean squared error of the training clips in each number, (dim,), set by `fit`."""
+
+    def reconstruct(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Rebuild clips, in the shape and units of X; NaN where the network does not look."""
+        ...
+
+    def squared_errors(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Square what is rebuilt wrongly, in the units of the score and the shape of X."""
         ...
 
 

@@ -152,7 +152,11 @@ def fit(
     X = read_for(choice.name, unit.train_keys, read)
     try:
         with _epochs_to(tell, detector, unit.name):
-            detector.fit(X, np.array(unit.train_ids))
+            if facts_of(choice.name).takes_domains and any(unit.train_domains):
+                ids, domains = np.array(unit.train_ids), np.array(unit.train_domains)
+                detector.fit(X, ids, domains)  # type: ignore[call-arg]
+            else:
+                detector.fit(X, np.array(unit.train_ids))
     except ValueError as error:
         raise ValueError(f"{choice.name} on {unit.name} ({len(X)} clips): {error}") from error
     return detector

@@ -240,6 +240,7 @@ def _by_refitting(
             tuple(compress(unit.train_ids, kept)),
             tuple(compress(unit.train_keys, left)),
             tuple(compress(unit.train_ids, left)),
+            train_domains=tuple(compress(unit.train_domains, kept)),
         )
         try:
             scores[left] = fit_and_score(part, read, choice, seed).scores

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from detect.profile import STATISTICS, NormalProfile
+from detect.reconstruction import WorstRebuilt, around
 
 Array = NDArray[np.float64]
 Direction = Literal["louder", "quieter", "more unsteady", "steadier"]
 
 SMOOTHED_BANDS = 3
-EDGE = 0.5  # a named band ends where the deviation has fallen to this share of its peak
 LEAST_WEIGHT = 0.1  # of a band that the detector does not look at, against the one it weighs most
 JOINED_SECONDS = 0.15  # shorter gaps do not part two moments
 MOST_OF_CLIP = 0.5  # more than this share of unusual frames is the whole clip
@@ -46,24 +46,41 @@ class Reason:
     """Each member's share of a fused score."""
     nearest: str | None = None
     """Key of the most similar normal clip."""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """What a member heard that has no frequency, such as peakedness."""
+    rebuilt: WorstRebuilt | None = None
+    """Where an autoencoder rebuilds the clip worse than its training clips."""
+    rebuilt_by: str = ""
+    """The member that it is."""
 
     @property
     def sentence(self) -> str:
         """Say it in one sentence, without a capital and a full stop."""
         parts = [self.finding]
+        if self.rebuilt is not None:
+            parts.append(f"{self.rebuilt_by} {_rebuilt(self.rebuilt)}".strip())
         named = [(share, name) for name, share in self.shares.items() if round(share, 2) > 0]
         if len(self.shares) > 1 and named:
             ranked = sorted(named, key=lambda pair: (-pair[0], pair[1]))
-            parts.append("found by " + ", ".join(f"{name} {share:.0%}" for share, name in ranked))
+            found = [f"{name} {share:.0%}{self._kind_of(name)}" for share, name in ranked]
+            parts.append("found by " + ", ".join(found))
         if self.nearest is not None:
             parts.append(f"the nearest normal clip is {self.nearest}")
         return "; ".join(parts)
 
+    def _kind_of(self, name: str) -> str:
+        return f" ({self.kinds[name]})" if self.kinds.get(name) else ""
+
     def later_by(self, seconds: float) -> Reason:
         """Count its moments from a time that is `seconds` earlier, as of a window's recording."""
-        if self.start_s is None or self.end_s is None:
-            return self
-        return replace(self, start_s=self.start_s + seconds, end_s=self.end_s + seconds)
+        later = self
+        if self.start_s is not None and self.end_s is not None:
+            later = replace(self, start_s=self.start_s + seconds, end_s=self.end_s + seconds)
+        worst = self.rebuilt
+        if worst is not None and worst.start_s is not None and worst.end_s is not None:
+            times = {"start_s": worst.start_s + seconds, "end_s": worst.end_s + seconds}
+            later = replace(later, rebuilt=replace(worst, **times))
+        return later
 
     @property
     def finding(self) -> str:
@@ -143,7 +160,7 @@ def _most_deviating(deviations: Array, weights: ArrayLike | None) -> tuple[int, 
         return statistic, slice(0, smooth.shape[1]), float(together[statistic])
     row, peak = np.unravel_index(int(evidence.argmax()), evidence.shape)
     statistic = _in_plain_words(int(row), apart[:, peak])
-    bands = _around(np.sign(apart[statistic, peak]) * apart[statistic], int(peak))
+    bands = around(np.sign(apart[statistic, peak]) * apart[statistic], int(peak))
     return statistic, bands, float(smooth[statistic, peak])
 
 
@@ -187,14 +204,6 @@ def _direction(statistic: str, sign: float) -> Direction:
     return "louder" if sign > 0 else "quieter"
 
 
-def _around(curve: Array, peak: int) -> slice:
-    """Find the bands around the peak where the curve stays above `EDGE` of its height."""
-    low = np.flatnonzero(curve < EDGE * curve[peak])
-    start = low[low < peak].max(initial=-1) + 1
-    stop = low[low > peak].min(initial=len(curve))
-    return slice(int(start), int(stop))
-
-
 def _moments(
     frames: NDArray[np.float32],
     profile: NormalProfile,
@@ -234,6 +243,16 @@ def _joined(unusual: NDArray[np.bool_], longest_gap: float) -> NDArray[np.bool_]
         if after - before - 1 <= longest_gap:
             joined[before:after] = True
     return joined
+
+
+def _rebuilt(worst: WorstRebuilt) -> str:
+    """Say where a clip is rebuilt worse than the training clips, with the verb first."""
+    when = ""
+    if worst.start_s is not None and worst.end_s is not None:
+        when = f", {seconds(worst.start_s, worst.end_s)}"
+    ratio = f"{worst.ratio:.0f}" if worst.ratio >= 9.95 else f"{worst.ratio:.1f}"
+    where = hertz(worst.low_hz, worst.high_hz)
+    return f"rebuilds it with {ratio} times the error of the training clips {where}{when}"
 
 
 def hertz(low: float, high: float) -> str:

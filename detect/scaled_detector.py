@@ -37,10 +37,20 @@ class ScaledDetector(BaseEstimator):  # type: ignore[misc]
         self.scaler = scaler
         self.flagged_share = flagged_share
 
-    def fit(self, X: NDArray[Any], y: NDArray[Any] | None = None) -> Self:
-        """Learn from normal clips X; y (n,) are their machine IDs, for detectors that need them."""
+    def fit(
+        self,
+        X: NDArray[Any],
+        y: NDArray[Any] | None = None,
+        domains: NDArray[Any] | None = None,
+    ) -> Self:
+        """Learn from normal clips X.
+
+        y (n,) are their machine IDs and `domains` (n,) their domains, for detectors that take them.
+        """
         scaled = X if self.scaler is None else self.scaler.fit_transform(X)
-        if self._needs_ids:
+        if facts_of_class(type(self.detector)).takes_domains:
+            self.detector.fit(scaled, y, domains)
+        elif self._needs_ids:
             self.detector.fit(scaled, y)
         else:
             self.detector.fit(scaled)

@@ -30,9 +30,29 @@ ENCODERS: dict[str, Row] = {
         "embed.encoders.wave:Wave", "level, peakedness and brightness, 4 numbers; needs no weights"
     ),
     "panns": Row("embed.encoders.panns:Cnn14", "PANNs Cnn14 trained on AudioSet, 32 kHz, 2048-d"),
+    "efficientat": Row(
+        "embed.encoders.efficientat:EfficientAT",
+        "EfficientAT trained on AudioSet, small and fast on a CPU, 32 kHz, 960-d, 4 bands",
+    ),
     "ast": Row(
         "embed.encoders.spectrogram_transformer:SpectrogramTransformer",
         "Audio Spectrogram Transformer trained on AudioSet, 16 kHz, 768-d",
+    ),
+    "beats": Row(
+        "embed.encoders.beats:Beats",
+        "BEATs trained on AudioSet without labels, 16 kHz, 768-d, 8 bands",
+    ),
+    "eat": Row(
+        "embed.encoders.eat:Eat",
+        "EAT or SSLAM trained on AudioSet without labels, 16 kHz, 768-d, 8 bands",
+    ),
+    "ced": Row(
+        "embed.encoders.ced:Ced",
+        "CED trained on AudioSet, tiny to base, 16 kHz, 192-d to 768-d, 4 bands",
+    ),
+    "dasheng": Row(
+        "embed.encoders.dasheng:Dasheng",
+        "Dasheng trained on sound without labels, 16 kHz, 768-d per 40 ms",
     ),
     "vggish": Row(
         "embed.encoders.vggish:VGGish", "VGGish trained on videos' labels, 16 kHz, 128-d per 0.96 s"
@@ -53,7 +73,7 @@ ENCODERS: dict[str, Row] = {
 
 POOLINGS: dict[str, Row] = {
     "clip": Row("embed.pooling:Clip", "the network's own vector of a clip"),
-    "cls": Row("embed.pooling:Cls", "AST's first token"),
+    "cls": Row("embed.pooling:Cls", "the first token of AST or EAT"),
     "mean": Row("embed.pooling:Mean", "mean over time"),
     "max": Row("embed.pooling:Max", "maximum over time"),
     "mean_max": Row("embed.pooling:MeanMax", "mean and maximum over time, side by side"),

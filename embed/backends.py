@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from embed.converted import PACKAGES, Converted, Settings
 
@@ -77,9 +78,9 @@ def _absent(backend: str) -> list[str]:
     return [name for name in PACKAGES[backend] if find_spec(name) is None]
 
 
-def run_on_backend(network: nn.Module, settings: Settings) -> Callable[..., Tensor]:
+def run_on_backend(network: nn.Module, settings: Settings) -> Callable[..., Any]:
     """Return what computes `network(tensor, *ints)` on the backend of an encoder."""
     if settings.backend == "compiled":
-        compiled: Callable[..., Tensor] = torch.compile(network, options={"freezing": True})
+        compiled: Callable[..., Any] = torch.compile(network, options={"freezing": True})
         return compiled
     return Converted(network, settings) if settings.backend in PACKAGES else network

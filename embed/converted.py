@@ -48,7 +48,8 @@ MOST_FIXED = 8
 FEWEST_SAMPLES, FEWEST_FRAMES = 4000, 100
 """Least size of the example for an export; a size of one would become a constant."""
 
-Call = Callable[[np.ndarray], np.ndarray]
+Call = Callable[[np.ndarray], list[np.ndarray]]
+Shapes = list[torch.Size]
 
 
 class Settings(Protocol):
@@ -80,9 +81,9 @@ class Copy:
 class Converted:
     """A network's converted copies: one for any size of its input, where that is possible.
 
-    There is one for each value of the network's ints. The first input of each size is compared
-    with torch; one clip and several clips count as two sizes. Where the copy for any size is not
-    right, that size gets a copy of its own.
+    The network returns a tensor or a tuple of them. There is one copy for each value of its ints.
+    The first input of each size is compared with torch; one clip and several clips count as two
+    sizes. Where the copy for any size is not right, that size gets a copy of its own.
     """
 
     def __init__(self, network: nn.Module, settings: Settings) -> None:
@@ -90,56 +91,61 @@ class Converted:
         self._settings = settings
         self._copies: dict[tuple[Any, ...], Copy] = {}
         self._failures: dict[tuple[Any, ...], str] = {}
-        self._right: dict[tuple[Any, ...], tuple[Copy, torch.Size]] = {}
+        self._right: dict[tuple[Any, ...], tuple[Copy, Shapes]] = {}
         self._lock = Lock()
+        self._gives_several = False
 
-    def __call__(self, x: Tensor, *ints: int) -> Tensor:
+    def __call__(self, x: Tensor, *ints: int) -> Tensor | tuple[Tensor, ...]:
         seen = (ints, min(len(x), 2), *x.shape[1:])
-        copy, shape = self._right.get(seen, (None, torch.Size()))
+        copy, shapes = self._right.get(seen, (None, []))
         if copy is not None and copy.takes(x):
-            return self._run(copy, x, shape)
-        with self._lock:
-            copy, result = self._compared(x, ints)
-            self._right[seen] = copy, result.shape[1:]
-        return result
+            results = self._run(copy, x, shapes)
+        else:
+            with self._lock:
+                copy, results = self._compared(x, ints)
+                self._right[seen] = copy, [result.shape[1:] for result in results]
+        return tuple(results) if self._gives_several else results[0]
 
-    def _compared(self, x: Tensor, ints: tuple[int, ...]) -> tuple[Copy, Tensor]:
-        """Return the copy whose result for `x` is that of torch, and the result."""
+    def _compared(self, x: Tensor, ints: tuple[int, ...]) -> tuple[Copy, list[Tensor]]:
+        """Return the copy whose results for `x` are those of torch, and the results."""
         with torch.no_grad(), self._in_one_line(but=(ValueError,)):  # the network's own messages
-            expected = self._network(x, *ints)
+            output = self._network(x, *ints)
+        self._gives_several = isinstance(output, tuple)
+        expected = list(output) if self._gives_several else [output]
         try:
             return self._agreeing(x, ints, (), expected)
         except ValueError:
             return self._agreeing(x, ints, tuple(x.shape), expected)
 
     def _agreeing(
-        self, x: Tensor, ints: tuple[int, ...], shape: tuple[int, ...], expected: Tensor
-    ) -> tuple[Copy, Tensor]:
+        self, x: Tensor, ints: tuple[int, ...], shape: tuple[int, ...], expected: list[Tensor]
+    ) -> tuple[Copy, list[Tensor]]:
         copy = self._copy(x, ints, shape)
-        result = self._run(copy, x, expected.shape[1:])
-        off = ((result - expected).abs().max() / expected.abs().max().clamp(min=1e-30)).item()
+        results = self._run(copy, x, [each.shape[1:] for each in expected])
+        off = float(np.max([*map(_difference, results, expected)]))  # NaN stays NaN
         if not off <= (largest := LARGEST_ERROR[self._settings.precision]):
             raise ValueError(
                 f"{self._what} is {off:.1e} of the largest value off torch's result, "
                 f"at most {largest:.0e} is right: take --backend torch"
             )
-        return copy, result
+        return copy, results
 
-    def _run(self, copy: Copy, x: Tensor, shape: torch.Size) -> Tensor:
-        """Compute `(len(x), *shape)`; anything else is a ValueError."""
+    def _run(self, copy: Copy, x: Tensor, shapes: Shapes) -> list[Tensor]:
+        """Compute one `(len(x), *shape)` per shape; anything else is a ValueError."""
         if not copy.takes(x):
             raise ValueError(
                 f"{self._what} takes inputs {copy.sizes}, got {tuple(x.shape)}: take "
                 "--backend torch"
             )
         with self._in_one_line():
-            result = torch.from_numpy(copy.call(x.detach().contiguous().numpy()))
-        if result.shape != (len(x), *shape):
+            arrays = copy.call(x.detach().contiguous().numpy())
+            results = [torch.from_numpy(array) for array in arrays]
+        given = [tuple(result.shape) for result in results]
+        if given != (expected := [(len(x), *shape) for shape in shapes]):
             raise ValueError(
-                f"{self._what} gave {tuple(result.shape)}, expected {(len(x), *shape)}: take "
-                "--backend torch"
+                f"{self._what} gave {given}, expected {expected}: take --backend torch"
             )
-        return result
+        return results
 
     def _in_one_line(
         self, what: str = "failed", *, but: tuple[type[Exception], ...] = ()
@@ -226,9 +232,14 @@ class _WithInts(nn.Module):
         self.network = network
         self.ints = ints
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.network(x, *self.ints)
-        return y
+    def forward(self, x: Tensor) -> Any:
+        return self.network(x, *self.ints)
+
+
+def _difference(result: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, relative to the largest expected value."""
+    scale = expected.abs().max().clamp(min=1e-30)
+    return float((result - expected).abs().max() / scale)
 
 
 def to_onnx(network: nn.Module, ints: tuple[int, ...], x: Tensor, *, fixed: bool) -> bytes:
@@ -306,9 +317,10 @@ def _openvino(model: bytes, precision: str) -> Copy:
         },
     )
 
-    def call(x: np.ndarray) -> np.ndarray:
+    def call(x: np.ndarray) -> list[np.ndarray]:
         request = compiled.create_infer_request()  # a used one may return its last result again
-        return np.array(request.infer([x], share_inputs=True, share_outputs=True)[0])
+        results = request.infer([x], share_inputs=True, share_outputs=True)
+        return [np.array(results[i]) for i in range(len(compiled.outputs))]
 
     sizes = compiled.input(0).get_partial_shape()
     return Copy(tuple(None if n.is_dynamic else n.get_length() for n in sizes), call)
@@ -325,8 +337,8 @@ def _onnxruntime(model: bytes, precision: str) -> Copy:
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     model_input = session.get_inputs()[0]
 
-    def call(x: np.ndarray) -> np.ndarray:
-        return session.run(None, {model_input.name: x})[0]  # type: ignore[no-any-return]
+    def call(x: np.ndarray) -> list[np.ndarray]:
+        return session.run(None, {model_input.name: x})  # type: ignore[no-any-return]
 
     return Copy(tuple(n if isinstance(n, int) else None for n in model_input.shape), call)
 

@@ -31,7 +31,7 @@ class Encoder(ABC):
     version: ClassVar[int] = 1
     """Raised whenever the same options and weights would give other vectors."""
     outputs: ClassVar[tuple[str, ...]] = ("frames",)
-    """What `forward` can give, out of `frames`, `clip`, `cls` and `bands`."""
+    """What `forward` can give, out of `frames`, `clip`, `cls`, `bands` and `map`."""
     default_pooling: ClassVar[str] = "clip"
     batch_size: ClassVar[dict[str, int]] = {"cpu": 8, "cuda": 64}
     """Clips per forward pass where the user does not say, per kind of device."""
@@ -64,18 +64,29 @@ class Encoder(ABC):
         """What a reader of the results must know about these vectors, or ""."""
         return ""
 
+    def check(self) -> None:  # noqa: B027
+        """Raise ValueError for options that the weights do not go with; loads no network."""
+
     def why_not(self, pooling: Pooling) -> str:
         """Say why `pooling` does not go with this encoder, or "" where it does."""
         if pooling.source not in self.outputs:
             return f"{type(self).__name__} has no {pooling.source!r} output; it has {self.outputs}"
         return pooling.why_not(self.width) if pooling.source == "frames" and self.width else ""
 
+    def shares_pass(self, other: Encoder) -> bool:
+        """Say whether this encoder computes what another does in the same forward pass."""
+        return self == other
+
+    def in_shared_pass(self, pooling: Pooling) -> Pooling:
+        """Return `pooling` of this encoder, for an encoder that shares its pass."""
+        return pooling
+
     @abstractmethod
     def forward(self, waveforms: Any, wanted: frozenset[str]) -> dict[str, Any]:
         """Compute the wanted outputs of waveforms `(n_clips, n_samples)`, float32.
 
         `frames` is `(n_clips, n_frames, width)`, `clip` and `cls` are `(n_clips, dim)`, `bands` is
-        `(n_clips, n_bands, dim)`.
+        `(n_clips, n_bands, dim)`, `map` is `(n_clips, n_bands, n_frames, dim)`.
         """
 
     def encode(self, waveforms: np.ndarray, poolings: Sequence[Pooling]) -> list[np.ndarray]:

@@ -32,6 +32,8 @@ class FeatureBands:
     low_hz: Array
     high_hz: Array
     kind: tuple[str, ...]
+    frame_seconds: float | None = None
+    """From one frame to the next, where the numbers are those of a frame."""
 
 
 def feature_bands(
@@ -40,7 +42,10 @@ def feature_bands(
     encoder_options: Mapping[str, Any] | None = None,
     pooling_options: Mapping[str, Any] | None = None,
 ) -> FeatureBands | None:
-    """Name the band of each number of an encoder's vectors; None where they are not bands."""
+    """Name the band of each number of an encoder's vectors; None where they are not bands.
+
+    For the pooling `frames` the numbers are those of one frame.
+    """
     if encoder == "wave":
         none = np.full(len(WAVE_KINDS), np.nan)
         return FeatureBands(none, none, WAVE_KINDS)
@@ -53,10 +58,12 @@ def feature_bands(
     if pooling == "fluctuation":
         fluctuation: Any = make_pooling(pooling, **(pooling_options or {}))
         return _level_and_movement(edges, 2, FULL_WIDTH // fluctuation.groups)
-    if pooling in ONE_PER_BAND:
-        kind = "quiet" if pooling == "quiet" else "level"
-        return FeatureBands(edges[:-1], edges[1:], (kind,) * n_bands)
-    return None
+    if pooling not in (*ONE_PER_BAND, "frames"):
+        return None
+    logmel: Any = make_encoder(encoder, **(encoder_options or {}))
+    seconds = logmel.hop_length / logmel.sample_rate if pooling == "frames" else None
+    kind = "quiet" if pooling == "quiet" else "level"
+    return FeatureBands(edges[:-1], edges[1:], (kind,) * n_bands, seconds)
 
 
 def mel_bands(**options: Any) -> Array:

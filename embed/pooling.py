@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -26,10 +26,14 @@ Array = Any
 class Pooling:
     """One way to make an encoder's output an embedding."""
 
-    source: ClassVar[str] = "frames"
     name: ClassVar[str]
     version: ClassVar[int] = 1
     """Raised whenever the same frames and options would give other vectors."""
+
+    @property
+    def source(self) -> str:
+        """The encoder's output that is pooled."""
+        return "frames"
 
     def why_not(self, dim: int) -> str:
         """Say why frames of `dim` numbers cannot be pooled, or "" where they can."""
@@ -49,12 +53,6 @@ class Cls(Pooling):
     """The first token of a transformer."""
 
     name, source = "cls", "cls"
-
-
-class Bands(Pooling):
-    """`(n_clips, n_bands, dim)`: frequency kept, time pooled."""
-
-    name, source = "bands", "bands"
 
 
 class Frames(Pooling):
@@ -138,22 +136,51 @@ class GeM(Pooling):
 class RDP(Pooling):
     """Relative deviation pooling: frames weighted by their distance from the clip's mean.
 
-    The weight of a frame is (distance / mean distance)^gamma, normalised to sum one; gamma = 0
-    is the mean, gamma to infinity the frame that deviates most. After Wilkinghoff, Yadav and Tan,
-    "Temporal pooling strategies for training-free anomalous sound detection", 2026.
+    With d_t the distance of frame t, its weight is (1 + d_t / max d)^gamma, normalised to sum one;
+    gamma = 0 is the mean, and where all distances are 0 so is any gamma. Wilkinghoff, Yadav and
+    Tan, "Temporal pooling strategies for training-free anomalous sound detection", 2026,
+    arXiv:2603.04605.
     """
 
     gamma: NotNegative = 10.0
     name = "rdp"
+    version = 2  # the first weighted by (d_t / mean d)^gamma
 
     def __call__(self, x: Array) -> Array:
         xp = array_namespace(x)
         deviation = xp.linalg.vector_norm(x - mean_over_time(x)[:, None, :], axis=2)
-        # in logarithms, so that no power leaves the range of float32
-        log_weights = self.gamma * xp.log(xp.clip(deviation, min=1e-12))
-        weights = xp.exp(log_weights - xp.max(log_weights, axis=1, keepdims=True))
+        largest = xp.max(deviation, axis=1, keepdims=True)
+        tiny = float(xp.finfo(x.dtype).smallest_normal)
+        relative = deviation / xp.clip(largest, min=tiny)
+        # divided by the largest before the power, so that none leaves the range of float32
+        weights = ((1 + relative) / (1 + xp.max(relative, axis=1, keepdims=True))) ** self.gamma
         weights = weights / xp.sum(weights, axis=1, keepdims=True)
         return xp.matmul(weights[:, None, :], x)[:, 0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bands(Pooling):
+    """`(n_clips, n_bands, dim)`: frequency kept, time pooled, each band by itself.
+
+    `over_time` is "mean" (the encoder's own output `bands`), "max", or "rdp" with its `gamma`.
+    """
+
+    over_time: Literal["mean", "max", "rdp"] = field(default="mean", metadata=ADDED_LATER)
+    gamma: NotNegative = field(default=10.0, metadata=ADDED_LATER)
+    name = "bands"
+
+    @property
+    def source(self) -> str:
+        return "bands" if self.over_time == "mean" else "map"
+
+    def __call__(self, x: Array) -> Array:
+        if self.over_time == "mean":
+            return x
+        xp = array_namespace(x)
+        n_clips, n_bands, n_frames, dim = x.shape
+        frames = xp.reshape(x, (n_clips * n_bands, n_frames, dim))
+        pool = Max() if self.over_time == "max" else RDP(gamma=self.gamma)
+        return xp.reshape(pool(frames), (n_clips, n_bands, dim))
 
 
 class Quiet(Pooling):

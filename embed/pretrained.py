@@ -58,17 +58,22 @@ class PretrainedNetwork(TorchEncoder):
 
     @property
     def registered_name(self) -> str:
-        """Name of the class in `ENCODERS`, which is also that of its row in `WEIGHTS`."""
+        """Name of the class in `ENCODERS`."""
         names = {row.target: name for name, row in ENCODERS.items()}
         targets = (f"{cls.__module__}:{cls.__qualname__}" for cls in type(self).__mro__)
         return next((names[t] for t in targets if t in names), type(self).__name__)
+
+    @property
+    def published_name(self) -> str:
+        """Name of the row in `WEIGHTS` of what `weights=""` stands for."""
+        return self.registered_name
 
     @cached_property
     def checkpoint(self) -> Checkpoint | None:
         """The weights on disk, fetched if need be; None for random ones."""
         if self.weights == RANDOM:
             return None
-        return find_checkpoint(self.weights, WEIGHTS[self.registered_name], offline=self.offline)
+        return find_checkpoint(self.weights, WEIGHTS[self.published_name], offline=self.offline)
 
     @property
     def weights_sha256(self) -> str:

@@ -55,6 +55,23 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Takes safetensors and what `torch.save` wrote: a state dict, or one under `model` or
     `state_dict`. Tensors of integers, such as counters, are left out.
     """
+    return _read(path)[0]
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read tensors as `read_tensors` does, and the settings that are beside them under `cfg`.
+
+    Settings are empty where there are none, as in a safetensors file.
+    """
+    tensors, settings = _read(path)
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} has a {type(settings).__name__} as cfg, expected a dict")
+    return tensors, settings
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """Read tensors, all finite, and whatever is beside them under `cfg`."""
+    settings: Any = {}
     if path.suffix == ".safetensors":
         with refusal(f"{path} is not a whole safetensors file; fetch or save it again"):
             tensors = _read_safetensors(path)
@@ -63,7 +80,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             f"{path} cannot be read as weights: it is truncated, no checkpoint, or holds more than "
             "tensors, which is never run; fetch or save it again"
         ):
-            tensors = _read_pickle(path)
+            tensors, settings = _read_pickle(path)
     for name, tensor in tensors.items():
         with refusal(f"{path} holds a tensor {name!r} that cannot be used"):
             is_finite = bool(tensor.isfinite().all())
@@ -72,7 +89,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 f"{path} holds values that are not finite, first in {name!r}; "
                 "take an earlier checkpoint of that training"
             )
-    return tensors
+    return tensors, settings
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -81,12 +98,13 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return {name: t for name, t in load_file(path).items() if t.is_floating_point()}
 
 
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint that torch saved, without running its code."""
+def _read_pickle(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """Read tensors and settings of a checkpoint that torch saved, without running its code."""
     import torch
 
     _check_archive(path)
     loaded = torch.load(path, map_location="cpu", weights_only=True)
+    settings = loaded.get("cfg", {}) if isinstance(loaded, dict) else {}
     for wrapper in ("model", "state_dict", "model_state_dict"):
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
             loaded = loaded[wrapper]
@@ -99,7 +117,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     }
     for name, tensor in tensors.items():
         _check_size(name, tensor)
-    return tensors
+    return tensors, settings
 
 
 def _check_archive(path: Path) -> None:

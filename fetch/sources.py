@@ -78,7 +78,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class DirectFile:
-    """One file at a URL, whose hash is pinned."""
+    """One file at a URL; a hash that is not pinned is recorded when it is first seen."""
 
     file: RemoteFile
     elsewhere: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ class DirectFile:
 
     @property
     def is_verifiable(self) -> bool:
-        return True
+        return bool(self.file.hash or recorded(self.name))
 
     def find(self, folder: Path) -> Path | None:
         places = (folder, *(Path(place).expanduser() for place in self.elsewhere))
@@ -107,10 +107,16 @@ class DirectFile:
         return download.fetch(self.file, folder, offline=offline, hint=hint)
 
     def checkpoint_hash(self, path: Path) -> str:
-        return self.file.hash.removeprefix("sha256:")
+        if self.file.hash:
+            return self.file.hash.removeprefix("sha256:")
+        sha256 = known_sha256(path)
+        verify_first_seen(self.name, sha256, path)
+        return sha256
 
     def of_user(self, path: Path) -> Path:
-        return path
+        """Take the file of tensors in a folder, where the settings beside it are not needed."""
+        file = path / self.file.name
+        return file if self.file.name in TENSORS and file.is_file() else path
 
 
 @dataclass(frozen=True, kw_only=True)

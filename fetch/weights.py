@@ -8,7 +8,7 @@ from pathlib import Path
 from fetch.checkpoints import Checkpoint, checkpoint_hash
 from fetch.download import RemoteFile
 from fetch.places import remove_leftovers, weights_folder
-from fetch.sources import DirectFile, HubRepository, Source, TensorFlowHub
+from fetch.sources import HUB, DirectFile, HubRepository, Source, TensorFlowHub
 
 RANDOM = "random"
 RANDOM_WARNING = "random weights: these scores say nothing about the encoder"
@@ -20,7 +20,8 @@ class Weights:
     """Where an encoder's published weights are, their licence, and what to cite."""
 
     encoder: str
-    """Name in the registry of encoders, and of the folder in which the weights are kept."""
+    """Name in the registry of encoders, with `-<variant>` for any but its usual model, and of the
+    folder in which the weights are kept."""
     source: Source
     trained_on: str
     licence: str
@@ -31,6 +32,41 @@ class Weights:
         """Where this project keeps them, or where a person puts them."""
         return weights_folder(self.encoder)
 
+
+EFFICIENTAT = (
+    'Schmid, Koutini and Widmer, "Efficient large-scale audio tagging via transformer-to-CNN '
+    'knowledge distillation", ICASSP 2023, doi:10.1109/ICASSP49357.2023.10096110'
+)
+EFFICIENTAT_URL = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
+MN04_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
+
+
+def _hub_file(repository: str, name: str, size: int | str, sha256: str = "") -> DirectFile:
+    """Describe a file on Hugging Face's main branch whose bytes are known, or first seen."""
+    return DirectFile(
+        file=RemoteFile(
+            name=name,
+            urls=(f"{HUB}/{repository}/resolve/main/{name}",),
+            size=size if isinstance(size, int) else 0,
+            about_size=size if isinstance(size, str) else "",
+            hash=f"sha256:{sha256}" if sha256 else "",
+        )
+    )
+
+
+BEATS = (
+    'Chen et al., "BEATs: audio pre-training with acoustic tokenizers", ICML 2023, arXiv:2212.09058'
+)
+CED = (
+    'Dinkel et al., "CED: consistent ensemble distillation for audio tagging", ICASSP 2024, '
+    "arXiv:2308.11957"
+)
+CED_SIZES = {
+    "ced": ("base", "about 343 MB"),
+    "ced-small": ("small", "about 87 MB"),
+    "ced-mini": ("mini", "about 39 MB"),
+    "ced-tiny": ("tiny", "about 22 MB"),
+}
 
 WEIGHTS: dict[str, Weights] = {
     row.encoder: row
@@ -81,6 +117,77 @@ WEIGHTS: dict[str, Weights] = {
             citation=(
                 'Gong, Chung and Glass, "AST: Audio Spectrogram Transformer", Interspeech 2021, '
                 "doi:10.21437/Interspeech.2021-698"
+            ),
+        ),
+        *(
+            Weights(
+                encoder=encoder,
+                source=_hub_file("lpepino/beats_ckpts", name, 361_499_833, sha256),
+                trained_on="AudioSet (self-supervised)",
+                licence="MIT",
+                citation=BEATS,
+            )
+            for encoder, name, sha256 in (
+                (
+                    "beats",
+                    "BEATs_iter3_plus_AS2M.pt",
+                    "d43cbfad4d7b56381c061d7a24774f908d4d94c72961f6eb1d9090ff18cd8d34",
+                ),
+                (
+                    "beats-iter3",
+                    "BEATs_iter3.pt",
+                    "8d1b234032a9ccff353612dc6c20982346dc2968b205b79d97303eb5e77bfb34",
+                ),
+            )
+        ),
+        Weights(
+            encoder="eat",
+            source=_hub_file(
+                "worstchan/EAT-base_epoch30_pretrain",
+                "model.safetensors",
+                "about 360 MB",
+                "8623072d09aac4f3ad1168b4fed3a24e4f68fe1da25b9fe733375efb237e5f48",
+            ),
+            trained_on="AudioSet (self-supervised)",
+            licence="MIT",
+            citation=(
+                'Chen et al., "EAT: self-supervised pre-training with efficient audio '
+                'transformer", IJCAI 2024, arXiv:2401.03497'
+            ),
+        ),
+        Weights(
+            encoder="eat-sslam",
+            source=_hub_file(
+                "ta012/SSLAM_pretrain",
+                "model.safetensors",
+                "about 360 MB",
+                "8ec670adb241c710422ddd894ff1bade142ef0b25cf1ee68577aa45f89432298",
+            ),
+            trained_on="AudioSet and mixtures of it (self-supervised)",
+            licence="MIT",
+            citation=(
+                'Alex et al., "SSLAM: enhancing self-supervised models with audio mixtures for '
+                'polyphonic soundscapes", ICLR 2025, arXiv:2506.12222'
+            ),
+        ),
+        *(
+            Weights(
+                encoder=encoder,
+                source=_hub_file(f"mispeech/ced-{size}", "model.safetensors", about_size),
+                trained_on="AudioSet, 527 sounds (supervised, distilled)",
+                licence="Apache-2.0",
+                citation=CED,
+            )
+            for encoder, (size, about_size) in CED_SIZES.items()
+        ),
+        Weights(
+            encoder="dasheng",
+            source=_hub_file("mispeech/dasheng-base", "model.safetensors", "about 342 MB"),
+            trained_on="272,356 h of sound, music and speech (self-supervised)",
+            licence="Apache-2.0",
+            citation=(
+                'Dinkel et al., "Scaling up masked audio encoder learning for general audio '
+                'classification", Interspeech 2024, arXiv:2406.06992'
             ),
         ),
         Weights(
@@ -143,6 +250,32 @@ WEIGHTS: dict[str, Weights] = {
                 'He et al., "Deep residual learning for image recognition", CVPR 2016, '
                 "doi:10.1109/CVPR.2016.90"
             ),
+        ),
+        *(
+            Weights(
+                encoder=encoder,
+                source=DirectFile(
+                    file=RemoteFile(
+                        name=f"{name}.pt",
+                        urls=(f"{EFFICIENTAT_URL}/{name}.pt",),
+                        size=4_066_513 if name.startswith("mn04") else 0,
+                        about_size=about_size,
+                        hash=f"sha256:{MN04_SHA256}" if name.startswith("mn04") else "",
+                    )
+                ),
+                trained_on="ImageNet, then AudioSet, 527 sounds (supervised, distilled)",
+                licence="MIT",
+                citation=EFFICIENTAT,
+            )
+            for encoder, name, about_size in (
+                ("efficientat", "mn10_as_mAP_471", "about 20 MB"),
+                ("efficientat-mn04", "mn04_as_mAP_432", ""),
+                ("efficientat-mn05", "mn05_as_mAP_443", "about 6 MB"),
+                ("efficientat-mn20", "mn20_as_mAP_478", "about 72 MB"),
+                ("efficientat-mn30", "mn30_as_mAP_482", "about 157 MB"),
+                ("efficientat-mn40", "mn40_as_mAP_484", "about 274 MB"),
+                ("efficientat-mn40_ext", "mn40_as_ext_mAP_487", "about 274 MB"),
+            )
         ),
     )
 }

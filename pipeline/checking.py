@@ -14,6 +14,7 @@ from ground.files import sha256_of
 from ground.text import one_line
 from pipeline.explaining import (
     SAMPLE_RATE,
+    ErrorMap,
     MachineProfile,
     Sound,
     file_rate_of,
@@ -82,6 +83,8 @@ class Evidence:
     frames: np.ndarray
     profile: MachineProfile
     reason: Reason
+    errors: ErrorMap | None = None
+    """What an autoencoder rebuilds of it, where one judges it by its bands."""
 
 
 def check(path: str | Path, model: str | Path | Checker, **options: object) -> Checks:
@@ -329,10 +332,12 @@ class Checker:
         if not self.explains or row.verdict not in ("suspicious", "anomalous"):
             return row
         frames = frames_of(sound.waveform)
-        reason = judge.reason(frames, row, vectors)
+        explanation = judge.explain(frames, row, vectors)
+        reason = explanation.reason
         row = replace(row, reason=reason.later_by(row.start_s or 0.0).sentence)
         if self.on_evidence is not None:
-            self.on_evidence(Evidence(row, sound.waveform, frames, profile, reason))
+            evidence = (row, sound.waveform, frames, profile, reason, explanation.errors)
+            self.on_evidence(Evidence(*evidence))
         return row
 
     def _better_machine(self, judge: Judge, vectors: Rows) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,13 @@ from embed import ENCODERS, POOLINGS
 from ground.file_names import file_name
 from pipeline.exits import UsageError
 from pipeline.names import Choice, names_of, set_options
-from pipeline.parts import check_embedding, encoder_class, encoder_of, pooling_of, text_options
+from pipeline.parts import (
+    check_embedding,
+    encoder_choices,
+    encoder_class,
+    encoder_of,
+    pooling_of,
+)
 from pipeline.plan import combinations_of
 from pipeline.run_folder import RunFolder
 from pipeline.screen import relay_rooms, say
@@ -50,14 +57,14 @@ def _pairs(settings: EmbedSettings) -> list[Pair]:
     reasons = []
     poolings = names_of(settings.pooling, POOLINGS, "pooling")
     for name in names_of(settings.encoder or "logmel", ENCODERS, "encoder"):
-        options = set_options(settings.set, "encoder", name, text_options(name))
-        encoder = Choice(name, tuple(options.items()))
-        for pooling_name in poolings or [encoder_class(name).default_pooling]:
+        encoders = encoder_choices(settings.set, name)
+        own = [encoder_class(name).default_pooling]
+        for encoder, pooling_name in itertools.product(encoders, poolings or own):
             pooling_options = set_options(settings.set, "pooling", pooling_name)
             pooling = Choice(pooling_name, tuple(pooling_options.items()))
             reason = encoder_of(settings, encoder, "cpu").why_not(pooling_of(pooling))
             if reason:
-                reasons.append(f"{name}-{pooling_name}: {reason}")
+                reasons.append(f"{encoder}-{pooling_name}: {reason}")
             else:
                 pairs.append((encoder, pooling))
     if not pairs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from detect.profile import NormalProfile
     from detect.reasons import Reason
+    from detect.reconstruction import Reconstruction
+    from embed.feature_bands import FeatureBands
     from embed.recording_facts import FactRanges
     from pipeline.model import LoadedMember
     from pipeline.new_vectors import Rows
@@ -147,13 +149,44 @@ def _log_mel() -> Any:
     return make_encoder("logmel")
 
 
+@dataclass(frozen=True)
+class ErrorMap:
+    """What a member rebuilds of a clip, and the bands that its numbers are about."""
+
+    by: str
+    """The member that it is, or "" for the only one."""
+    reconstruction: Reconstruction
+    bands: FeatureBands
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a clip is judged so."""
+
+    reason: Reason
+    errors: ErrorMap | None = None
+    """Of the autoencoder with the largest share of the score, where there is one."""
+
+
+@dataclass(frozen=True)
+class _View:
+    """What one member with known bands contributed to a clip's score."""
+
+    name: str
+    share: float
+    bands: FeatureBands
+    values: np.ndarray
+    """Contributions of its numbers, (dim,)."""
+    reconstruction: Reconstruction | None
+
+
 def explain_clip(
     profile: MachineProfile,
     frames: np.ndarray,
     members: Sequence[LoadedMember],
     vectors: Rows,
     z: Mapping[str, float],
-) -> Reason:
+) -> Explanation:
     """Find the bands and seconds that deviate most, where the detectors look.
 
     `vectors` are the clip's by the number of the member, `z` the members' z-scores by name.
@@ -162,38 +195,61 @@ def explain_clip(
     from detect.reasons import explain
 
     shares = member_shares(z) if z else {}
-    return explain(
+    short = _without_detectors(shares)
+    views = _views(members, vectors, shares)
+    reason = explain(
         frames,
         profile.sounds,
-        weights=_weights(profile, members, vectors, shares),
-        shares=_without_detectors(shares),
+        weights=_weights(profile, views),
+        shares={short[name]: share for name, share in shares.items()},
         nearest=_nearest(profile, vectors),
+    )
+    kinds = {short.get(view.name, ""): _kind_of(view) for view in views}
+    return _with_errors(replace(reason, kinds=kinds), views, short)
+
+
+def _with_errors(reason: Reason, views: Sequence[_View], short: Mapping[str, str]) -> Explanation:
+    """Add where the autoencoder with the largest share is wrong, and what it rebuilds."""
+    from detect.reconstruction import worst_rebuilt
+
+    rebuilding = [view for view in views if view.reconstruction is not None]
+    if not rebuilding:
+        return Explanation(reason)
+    view = max(rebuilding, key=lambda view: view.share)
+    bands, reconstruction = view.bands, view.reconstruction
+    assert reconstruction is not None
+    worst = worst_rebuilt(reconstruction, bands.low_hz, bands.high_hz, bands.frame_seconds)
+    by = short.get(view.name, "")
+    return Explanation(
+        replace(reason, rebuilt=worst, rebuilt_by=by or view.name.rpartition("/")[2]),
+        ErrorMap(by, reconstruction, bands),
     )
 
 
-def _without_detectors(shares: Mapping[str, float]) -> dict[str, float]:
+def _without_detectors(names: Iterable[str]) -> dict[str, str]:
     """Shorten the members' names to encoder/pooling where that tells them apart."""
-    short = {name.rpartition("/")[0]: share for name, share in shares.items()}
-    return short if len(short) == len(shares) else dict(shares)
+    short = {name: name.rpartition("/")[0] for name in names}
+    return short if len(set(short.values())) == len(short) else {name: name for name in short}
 
 
-def _weights(
-    profile: MachineProfile,
-    members: Sequence[LoadedMember],
-    vectors: Rows,
-    shares: Mapping[str, float],
-) -> np.ndarray | None:
-    """Spread the members' scores over the bands; None where no member's numbers are bands."""
-    from detect.contributions import MemberContributions, band_weights, contributions
+def _views(
+    members: Sequence[LoadedMember], vectors: Rows, shares: Mapping[str, float]
+) -> list[_View]:
+    """Divide the score of each member among its numbers, where their bands are known.
+
+    An autoencoder's squared errors are its score; other scores of vectors are divided by
+    `detect.contributions`.
+    """
+    from detect.contributions import contributions
     from detect.detector import anomaly_scores
+    from detect.reconstruction import reconstruct
     from embed.feature_bands import feature_bands
 
-    parts = []
+    views = []
     for member in members:
         rebuild = member.member.configuration.get("rebuild", {})
-        scaler = getattr(member.detector, "scaler", None)
         row = vectors.get(member.number)
-        if row is None or row.ndim != 1 or scaler is None or not rebuild:
+        if row is None or not rebuild:
             continue
         bands = feature_bands(
             rebuild["encoder"],
@@ -201,11 +257,39 @@ def _weights(
             rebuild["encoder_options"],
             rebuild["pooling_options"],
         )
-        if bands is not None:
+        if bands is None or row.shape[-1] != len(bands.low_hz):
+            continue
+        reconstruction = reconstruct(member.detector, row)
+        scaler = getattr(member.detector, "scaler", None)
+        if reconstruction is not None:
+            values = reconstruction.excess
+        elif row.ndim == 1 and scaler is not None:
             score = partial(anomaly_scores, member.detector)
             values = contributions(score, row, scaler.mean_)
-            share = shares.get(member.member.name, 1.0)
-            parts.append(MemberContributions(share, values, bands.low_hz, bands.high_hz))
+        else:
+            continue
+        name = member.member.name
+        views.append(_View(name, shares.get(name, 1.0), bands, values, reconstruction))
+    return views
+
+
+def _kind_of(view: _View) -> str:
+    """Say which of a member's numbers counts most, where none has a frequency; "" elsewhere."""
+    import numpy as np
+
+    if np.isfinite(view.bands.low_hz).any():
+        return ""
+    return view.bands.kind[int(np.argmax(view.values))]
+
+
+def _weights(profile: MachineProfile, views: Sequence[_View]) -> np.ndarray | None:
+    """Spread the members' scores over the bands; None where no member's numbers are bands."""
+    from detect.contributions import MemberContributions, band_weights
+
+    parts = [
+        MemberContributions(view.share, view.values, view.bands.low_hz, view.bands.high_hz)
+        for view in views
+    ]
     weights = band_weights(parts, profile.sounds.low_hz, profile.sounds.high_hz)
     return weights if weights.any() else None
 

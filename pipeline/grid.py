@@ -25,7 +25,10 @@ from pipeline.sources import preprocessing_of
 if TYPE_CHECKING:
     from embed.recordings.dataset import DataSet
 
-UNIMPORTANT = ("out", "quiet", "json", "workers", "device", "batch_size", "offline", "cache_dir")
+UNIMPORTANT = (
+    *("out", "quiet", "json", "workers", "device", "batch_size", "offline", "cache_dir"),
+    *("page_clips", "map", "figures"),
+)
 """Settings that decide no figure: a grid goes on although they differ."""
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embed import POOLINGS
+from embed import make_pooling
 from pipeline.exits import UsageError
 from pipeline.names import Choice
 from pipeline.parts import pooling_of
@@ -40,13 +40,13 @@ class Import:
 
     def offers(self, pooling: str) -> bool:
         """Tell whether these vectors or frames can be had with a pooling of that name."""
-        return not self._why_not_source(POOLINGS[pooling].resolve())
+        return not self._why_not_source(make_pooling(pooling))
 
     def why_not(self, pooling: Pooling) -> str:
         """Say why these vectors or frames cannot be had with `pooling`, or "" where they can."""
-        return self._why_not_source(type(pooling)) or pooling.why_not(self.report.row_shape[-1])
+        return self._why_not_source(pooling) or pooling.why_not(self.report.row_shape[-1])
 
-    def _why_not_source(self, pooling: type[Pooling]) -> str:
+    def _why_not_source(self, pooling: Pooling) -> str:
         if self.gives == "vectors":
             alike = pooling.name == "clip"
             return "" if alike else f"{self.name} holds one vector per clip; --pooling needs frames"

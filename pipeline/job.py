@@ -16,6 +16,7 @@ from pipeline.outcome import Outcome
 from pipeline.parts import weights_for_detectors
 from pipeline.plan import Combination, combinations_of, unused_flags
 from pipeline.run_folder import RunFolder
+from pipeline.run_page import formats_of
 from pipeline.screen import relay_rooms, say
 from pipeline.settings import Settings, given_from_python, settings_of
 from pipeline.sources import Pair, Source, embed_all, find_dataset
@@ -61,6 +62,7 @@ def run(config: str | Path | None = None, **flags: Any) -> Job:
 def run_job(settings: Settings) -> Job:
     """Embed, fit, score, report."""
     relay_rooms(quiet=settings.quiet)
+    formats_of(settings.figures)
     imported = import_embeddings(settings) if settings.embeddings else None
     combinations, refused = _plan(settings, imported)
     members = [member for combination in combinations for member in combination.members]

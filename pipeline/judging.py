@@ -210,7 +210,10 @@ def _work(
         table=own,
         units=units(own, combination.fit_per, tested_only=tested_only),  # type: ignore[arg-type]
         choice=DetectorChoice(
-            name, {**network, **dict(member.detector.options)}, combination.settings.scaler, device
+            name,
+            {**network, **dict(member.detector.options)},
+            combination.settings.scaler or "standard",
+            device,
         ),
         seed=combination.settings.seed,
         holds_out=settings.false_alarms != "none" or len(combination.members) > 1,
@@ -266,7 +269,8 @@ def _limit_of_threads(n_tasks: int) -> Callable[[], AbstractContextManager[Any]]
     """Return what keeps matrix products on one core, where there is more than one fit.
 
     Small products on several threads wait for each other: beside other work a Cholesky factor of
-    180 clips took 98 ms on two threads and 0.1 ms on one. Worker processes have one each.
+    180 clips took 98 ms by the clock on two threads and 0.4 ms on one. Worker processes have one
+    each.
     """
     if n_tasks == 1:
         return nullcontext

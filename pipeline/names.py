@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from detect import DETECTORS
@@ -24,9 +24,11 @@ class Choice:
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
+    label: str = field(default="", compare=False)
+    """What a person reads in place of the name, where several choices share it."""
 
     def __str__(self) -> str:
-        return self.name
+        return self.label or self.name
 
 
 def names_of(text: str, registry: Mapping[str, Any], kind: str) -> list[str]:

@@ -73,7 +73,7 @@ def parts_of_model(
 
 
 def joined(built: Sequence[tuple[Encoder, Preprocessing, Pooling]]) -> list[Part]:
-    """Join members that share an encoder, so that it runs once for all of them.
+    """Join members that share an encoder or differ in its layer, so that it runs once for them.
 
     ValueError where they do not share the preprocessing, since a clip is read once.
     """
@@ -81,13 +81,12 @@ def joined(built: Sequence[tuple[Encoder, Preprocessing, Pooling]]) -> list[Part
     for number, (encoder, preprocessing, pooling) in enumerate(built):
         if preprocessing != built[0][1]:
             raise ValueError("the members of the model prepare recordings in different ways")
-        same = next((part for part in parts if part.encoder == encoder), None)
+        same = next((part for part in parts if part.encoder.shares_pass(encoder)), None)
+        own = encoder.in_shared_pass(pooling)
         if same is None:
-            parts.append(Part(encoder, preprocessing, [pooling], [number]))
+            parts.append(Part(encoder, preprocessing, [own], [number]))
         else:
-            more = replace(
-                same, poolings=[*same.poolings, pooling], members=[*same.members, number]
-            )
+            more = replace(same, poolings=[*same.poolings, own], members=[*same.members, number])
             parts[parts.index(same)] = more
     return parts
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from detect import facts_of
 from embed import ENCODERS, encoder_row, make_encoder, make_pooling
 from ground.registry import split_name
 from ground.text import one_line
 from pipeline.exits import UsageError
-from pipeline.names import Choice
+from pipeline.names import Choice, set_options, value_of
 from pipeline.screen import say
 from pipeline.settings import EmbedSettings, Settings
 
@@ -31,6 +31,31 @@ def text_options(name: str) -> frozenset[str]:
     if split_name(name)[0] not in ENCODERS:
         return frozenset()
     return frozenset(f.name for f in fields(encoder_class(name)) if f.type == "str")
+
+
+def encoder_choices(assignments: Sequence[str], name: str) -> list[Choice]:
+    """Choose an encoder with its --set options: once, or once for each of several layers."""
+    options = set_options(assignments, "encoder", name, text_options(name))
+    layers = layers_in(options.get("layer"))
+    if len(layers) < 2 or not _has_layers(name):
+        return [Choice(name, tuple(options.items()))]
+    return [
+        Choice(name, tuple({**options, "layer": layer}.items()), f"{name}.layer={layer}")
+        for layer in layers
+    ]
+
+
+def layers_in(value: Any) -> list[Any]:
+    """List the layers of an option's value: one, or several such as `4,8,last`."""
+    if isinstance(value, str):
+        value = tuple(value_of(part.strip()) for part in value.split(","))
+    return list(dict.fromkeys(value)) if isinstance(value, tuple) else [value]
+
+
+def _has_layers(name: str) -> bool:
+    from embed.layers import LayeredNetwork
+
+    return issubclass(encoder_class(name), LayeredNetwork)
 
 
 def encoder_of(settings: EmbedSettings | Settings, encoder: Choice, device: str) -> Encoder:

@@ -26,8 +26,10 @@ from pipeline.names import (
 )
 from pipeline.parts import (
     check_embedding,
+    encoder_choices,
     encoder_class,
     encoder_of,
+    layers_in,
     pooling_of,
     text_options,
 )
@@ -146,8 +148,9 @@ def _check_assignment(text: str) -> None:
         elif target in POOLINGS:
             check_pooling(target, {option: value_of(value)})
         elif target.partition(":")[0] in ENCODERS:
-            is_text = option in text_options(target)
-            check_encoder(target, {option: value if is_text else value_of(value)})
+            given = value if option in text_options(target) else value_of(value)
+            for each in layers_in(given) if option == "layer" else [given]:
+                check_encoder(target, {option: each})
     except ValueError as error:
         raise UsageError(f"--set {text}: {error}") from None
 
@@ -191,6 +194,7 @@ def _of_system(
         system=name,
         set=assignments,
         fit_per=settings.fit_per or preset.fit_per or "id",
+        scaler=settings.scaler or preset.scaler,
     )
     parts = (settings.encoder, settings.pooling, settings.detector)
     fused = settings.fuse or ("" if any(parts) else ",".join(preset.fuse))
@@ -199,9 +203,10 @@ def _of_system(
         for seed in _seeds(settings, members):
             yield _combination(settings, name or "fusion", members, seed)
         return
-    encoders, poolings, detectors = _grid(settings, preset, imported)
+    names, poolings, detectors = _grid(settings, preset, imported)
+    encoders = [choice for name in names for choice in encoder_choices(settings.set, name)]
     for encoder, detector in itertools.product(encoders, detectors):
-        for pooling in poolings or [_natural_pooling(encoder, detector, imported)]:
+        for pooling in poolings or [_natural_pooling(encoder.name, detector, imported)]:
             for swept in _swept(settings, detector):
                 members = (_member(settings, encoder, pooling, detector, swept),)
                 for seed in _seeds(settings, members):
@@ -259,26 +264,28 @@ def _fused(settings: Settings, text: str, imported: Import | None) -> tuple[Memb
             check_name(encoder, ENCODERS, "encoder")
         check_name(pooling, POOLINGS, "pooling")
         check_name(detector, DETECTORS, "detector")
-        members.append(_member(settings, encoder, pooling, detector, ()))
+        members += [
+            _member(settings, choice, pooling, detector, ())
+            for choice in encoder_choices(settings.set, encoder)
+        ]
     return tuple(dict.fromkeys(members))
 
 
 def _member(
     settings: Settings,
-    encoder: str,
+    encoder: Choice,
     pooling: str,
     detector: str,
     swept: tuple[tuple[str, Any], ...],
 ) -> Member:
-    """Give each part the options that --set and --sweep have for it."""
-    texts = text_options(encoder)
-    options = {
-        "encoder": set_options(settings.set, "encoder", encoder, texts),
-        "pooling": set_options(settings.set, "pooling", pooling),
-        "detector": {**set_options(settings.set, "detector", detector), **dict(swept)},
-    }
-    names = {"encoder": encoder, "pooling": pooling, "detector": detector}
-    return Member(**{kind: Choice(names[kind], tuple(options[kind].items())) for kind in KINDS})
+    """Give pooling and detector the options that --set and --sweep have for them."""
+    of_pooling = set_options(settings.set, "pooling", pooling)
+    of_detector = {**set_options(settings.set, "detector", detector), **dict(swept)}
+    return Member(
+        encoder,
+        Choice(pooling, tuple(of_pooling.items())),
+        Choice(detector, tuple(of_detector.items())),
+    )
 
 
 def _combination(
@@ -298,7 +305,9 @@ def _combination(
     needs_ids = any(facts_of(member.detector.name).needs_ids for member in members)
     parts: dict[str, Any] = {}
     if len(members) == 1:
-        parts = {kind: str(getattr(members[0], kind)) for kind in KINDS}
+        parts = {kind: getattr(members[0], kind).name for kind in KINDS}
+        if members[0].encoder.label:  # one of several layers
+            options.append(f"encoder.layer={dict(members[0].encoder.options)['layer']}")
     if settings.embeddings:
         parts.pop("encoder", None)
     alone = replace(
@@ -322,7 +331,7 @@ def _combination(
 
 def _targets(member: Member, kind: str) -> tuple[str, str, str]:
     """List what `--set` may call one part of a member."""
-    name = str(getattr(member, kind))
+    name = getattr(member, kind).name
     return kind, name, name.partition(":")[0]
 
 

@@ -9,7 +9,7 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from ground.text import one_line
-from pipeline.explaining import explain_clip
+from pipeline.explaining import Explanation, explain_clip
 from pipeline.model import LoadedMachine, LoadedMember, Model
 from pipeline.new_vectors import Rows, stacked
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from detect.out_of_fold import OutOfFold
-    from detect.reasons import Reason
     from detect.thresholds import Threshold
 
 
@@ -180,7 +179,7 @@ class Judge:
         (score,) = self._rate([vectors]).scores
         return float(standard_of(self.calibration_scores).z(score))
 
-    def reason(self, frames: np.ndarray, row: Checked, vectors: Rows) -> Reason:
+    def explain(self, frames: np.ndarray, row: Checked, vectors: Rows) -> Explanation:
         """Find the bands and seconds that make a clip's score; ValueError without a profile."""
         if self.loaded.profile is None:
             raise ValueError(f"the model has no profile of {self.name}; learn it again")

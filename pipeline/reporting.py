@@ -81,15 +81,7 @@ def shown_run(run: FinishedRun, data: Path | None = None) -> Run:
         unlike=unlike,
         warnings=[run.remarks.warning] if run.remarks.warning else [],
         errors=[*errors, *failed],
-        data_root=_data_root(run, data),
     )
-
-
-def _data_root(run: FinishedRun, data: Path | None) -> Path | None:
-    """Find the folder that keys of clips are below; None where it is not there any more."""
-    root = data or Path(_data_of(run))
-    root = root.parent if root.is_file() else root
-    return root if root.is_dir() else None
 
 
 def _data_of(run: FinishedRun) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from ground.options import check_options
 from ground.text import one_line
-from ground.versions import installed_version
 from pipeline.fusing import Fused
 from pipeline.judging import MemberFits
 from pipeline.outcome import Outcome
 from pipeline.run_folder import RunFolder
+from pipeline.run_page import draw_run
 
 if TYPE_CHECKING:
     from detect.fitting import ClipTable
@@ -48,8 +47,8 @@ def write_run(
         }
         score_files.write_decisions(path, table, decided, year)
     result_files.write_ranking(path, table, outcome.scores, outcome.judged, outcome.clip_notes)
-    save_model(path / "model", outcome.combination, fits, machines)
-    _draw(outcome, fits, dataset, table, folder, left_out)
+    model = save_model(path / "model", outcome.combination, fits, machines)
+    draw_run(outcome, fits, model, dataset, table, folder, left_out)
     more = {
         "oracle": oracle_thresholds_of(table, outcome.scores),
         "decisions": outcome.decisions,
@@ -74,42 +73,6 @@ def _log(folder: RunFolder, machines: Sequence[Fused]) -> None:
             )
             for epoch in scores.history:
                 folder.log("epoch", unit=scores.unit.name, member=name, **asdict(epoch))
-
-
-def _draw(
-    outcome: Outcome,
-    fits: Sequence[MemberFits],
-    dataset: DataSet,
-    table: ClipTable,
-    folder: RunFolder,
-    left_out: Sequence[tuple[str, str]],
-) -> None:
-    """Write the page, and the figures of a single run."""
-    from report import figures, page
-    from report.machine_scores import machine_scores
-
-    if not folder.is_part:  # the page has the same figures, and a grid would draw for minutes
-        machines = machine_scores(table, outcome.scores, outcome.results)
-        figures.draw_scores(folder.path / "scores.png", machines)
-        figures.draw_roc(folder.path / "roc.png", machines)
-    run = page.Run(
-        title=f"{dataset.name}: {outcome.combination.name}",
-        table=table,
-        scores=outcome.scores,
-        results=outcome.results,
-        decided=outcome.decided,
-        settings=folder.flags,
-        facts={
-            "version": installed_version(),
-            "date": time.strftime("%Y-%m-%d %H:%M"),
-            "vectors": ", ".join(str(path) for path in dict.fromkeys(f.source.path for f in fits)),
-        },
-        unlike=[outlier for fit in fits[:1] for outlier in fit.outliers],
-        warnings=[outcome.warning] if outcome.warning else [],
-        errors=[*left_out, *([("fit", outcome.reason)] if outcome.reason else [])],
-        data_root=dataset.root,
-    )
-    page.write_report(folder.path, run)
 
 
 def load_run(path: str | Path) -> list[Result]:

@@ -70,6 +70,12 @@ class RunFolder(Journal):
                 self.log("end")
 
     @property
+    def settings(self) -> Settings:
+        """The settings of the whole job, or of the combination of a grid."""
+        assert isinstance(self._settings, Settings)
+        return self._settings
+
+    @property
     def flags(self) -> dict[str, Any]:
         """The settings as `config.toml` holds them, paths as absolute ones."""
         flags = as_config(self._settings)

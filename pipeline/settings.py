@@ -224,8 +224,9 @@ class DetectFlags:
         Flag("--fit-per", JUDGE, "One model per machine ID (default), or per type."),
     ] = None
     scaler: Annotated[
-        Literal["standard", "none"], Flag("--scaler", JUDGE, "What stands before the detector.")
-    ] = "standard"
+        Literal["standard", "none"] | None,
+        Flag("--scaler", JUDGE, "What stands before the detector; standard by default."),
+    ] = None
     sweep: Annotated[
         list[str], Flag("--sweep", JUDGE, "NAME.option=a,b,c: one run per value. Repeatable.")
     ] = field(default_factory=list)
@@ -268,7 +269,35 @@ class EmbedSettings(OutputFlags, EmbedFlags):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(OutputFlags, DetectFlags, ImportFlags, EmbedFlags):
+class PageFlags:
+    """What a run shows beside its numbers."""
+
+    page_clips: Annotated[
+        int | None,
+        Flag(
+            "--page-clips",
+            OUT,
+            "At most so many clips to hear per machine on the page; 10, and 2 in a grid; 0: none.",
+            least=0,
+        ),
+    ] = None
+    map: Annotated[
+        Literal["pca", "umap"],
+        Flag("--map", OUT, "How the page places embeddings; umap needs the extra umap."),
+    ] = "pca"
+    figures: Annotated[
+        str,
+        Flag(
+            "--figures",
+            OUT,
+            "Write all figures as png, svg or pdf, comma-separated, or none; by default scores.png "
+            "and roc.png, and none for the runs of a grid.",
+        ),
+    ] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(PageFlags, OutputFlags, DetectFlags, ImportFlags, EmbedFlags):
     """Every flag of the whole job."""
 
 
@@ -310,7 +339,7 @@ class LearnSettings(Settings):
             "axes",
             "dequantise",
         }
-        | {"sweep", "seeds", "out", "scores"}
+        | {"sweep", "seeds", "out", "scores", "page_clips", "map", "figures"}
     )
 
 
@@ -371,7 +400,7 @@ def settings_of(
     if not given.get("trust_classes"):
         refuse_classes(earlier, f"--config {config}")
     if "system" in given:
-        replaced = {"encoder", "pooling", "detector", "fuse", "fit_per", "set"}
+        replaced = {"encoder", "pooling", "detector", "fuse", "fit_per", "scaler", "set"}
         earlier = {k: v for k, v in earlier.items() if k not in replaced}
     names = {f.name for f in fields(kind)}
     _check_known(given, names, "")

@@ -160,6 +160,14 @@ class _Encoding:
         )
 
 
+@dataclass(frozen=True)
+class _Work:
+    """An encoder of a run, and the clips that the store of each of its poolings lacks."""
+
+    encoding: _Encoding
+    missing: Sequence[frozenset[str]]
+
+
 class _Failures:
     """Encoders and poolings that give no vectors; the run goes on while any other may."""
 
@@ -253,6 +261,7 @@ def _open(
         if reason := encoders[0].why_not(pooling):
             raise UsageError(f"--encoder {choice} --pooling {pooling.name}: {reason}")
         facts = configuration(encoders[0], preprocessing, pooling)
+        encoders[0].check()
         stores[pooling_choice] = EmbeddingStore.open(
             settings.cache_dir,
             data_name=dataset.name,
@@ -286,22 +295,23 @@ def _fill(
     from embed.embedding import Task, embed_clips
 
     stats = dataset.file_stats()
-    work: list[tuple[_Encoding, list[frozenset[str]]]] = []
+    work: list[_Work] = []
     for encoding in encodings:
         missing = [
             frozenset(store.missing(stats, lambda key: sha256_of(dataset.path(key))))
             for store in encoding.stores.values()
         ]
         if any(missing):
-            work.append((encoding, missing))
+            work.append(_Work(encoding, missing))
         elif not settings.quiet:
             messages.print(
                 f"{encoding.choice}: all {len(stats)} clips are in the cache, nothing to embed"
             )
     if not work:
         return {}
-    names = ", ".join(str(encoding.choice) for encoding, _ in work)
-    waiting = Counter(key for _, missing in work for key in frozenset().union(*missing))
+    passes = _passes(work)
+    names = ", ".join(str(each.encoding.choice) for each in work)
+    waiting = Counter(key for works in passes for key in _keys(works))
     with progress(f"embed with {names}", len(waiting), "clips", quiet=settings.quiet) as advance:
 
         def on_done(key: str) -> None:
@@ -309,7 +319,7 @@ def _fill(
             if not waiting[key]:
                 advance()
 
-        tasks = [_task(Task, *each, journal, on_done) for each in work]
+        tasks = [_task(Task, works, journal, on_done) for works in passes]
         with stopping_after_a_batch():
             errors = embed_clips(
                 tasks,
@@ -319,31 +329,49 @@ def _fill(
                 workers=settings.workers,
             )
     _log_embedded(work, journal)
-    return {work[number][0].choice: error for number, error in errors.items()}
+    return {
+        each.encoding.choice: error for number, error in errors.items() for each in passes[number]
+    }
 
 
-def _log_embedded(
-    work: Sequence[tuple[_Encoding, Sequence[frozenset[str]]]], journal: Journal
-) -> None:
-    for encoding, missing in work:
-        n_left_out = len(encoding.left_out)
+def _passes(work: Iterable[_Work]) -> list[list[_Work]]:
+    """Put together the encoders that differ in their layer only: one pass serves them all."""
+    passes: list[list[_Work]] = []
+    for each in work:
+        own = each.encoding.encoders[0]
+        same = (works for works in passes if works[0].encoding.encoders[0].shares_pass(own))
+        if (works := next(same, None)) is None:
+            passes.append([each])
+        else:
+            works.append(each)
+    return passes
+
+
+def _keys(works: Iterable[_Work]) -> frozenset[str]:
+    """Return the clips that some store lacks."""
+    return frozenset().union(*(keys for each in works for keys in each.missing))
+
+
+def _log_embedded(work: Iterable[_Work], journal: Journal) -> None:
+    for each in work:
+        n_left_out = len(each.encoding.left_out)
         journal.log(
             "embedded",
-            encoder=encoding.choice.name,
-            computed=len(frozenset().union(*missing)) - n_left_out,
+            encoder=str(each.encoding.choice),
+            computed=len(_keys([each])) - n_left_out,
             left_out=n_left_out,
         )
 
 
 def _task(
     kind: type[Task],
-    encoding: _Encoding,
-    missing: Sequence[frozenset[str]],
+    works: Sequence[_Work],
     journal: Journal,
     on_done: Callable[[str], None],
 ) -> Task:
-    """Keep an encoder's rows in its stores, and note the clips that it cannot use."""
-    stores = list(encoding.stores.values())
+    """Keep the rows of one pass in their stores, and note the clips that it cannot use."""
+    stores = [store for each in works for store in each.encoding.stores.values()]
+    missing = [keys for each in works for keys in each.missing]
     checked: set[int] = set()
 
     def write(keys: list[str], vectors: list[np.ndarray], files: list[Any]) -> None:
@@ -358,17 +386,22 @@ def _task(
             on_done(key)
 
     def on_bad_clip(key: str, reason: str) -> None:
-        encoding.left_out.add(key)
+        for each in works:
+            each.encoding.left_out.add(key)
         journal.leave_out(key, reason)
         on_done(key)
 
     return kind(
-        encoders=encoding.encoders,
-        poolings=encoding.poolings,
+        encoders=works[0].encoding.encoders,
+        poolings=[
+            each.encoding.encoders[0].in_shared_pass(pooling)
+            for each in works
+            for pooling in each.encoding.poolings
+        ],
         write=write,
         on_bad_clip=on_bad_clip,
         on_note=lambda key, note: journal.log("remark", key=key, note=note),
-        keys=frozenset().union(*missing),
+        keys=_keys(works),
     )
 
 

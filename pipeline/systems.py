@@ -24,7 +24,13 @@ class System:
     """What most of the reports did: one model over all IDs."""
     fuse: tuple[str, ...] = ()
     """Members encoder/pooling/detector, in place of the three."""
+    scaler: Literal["standard", "none"] = "standard"
 
+
+RDP_AND_VARMIN = (
+    *("bands.over_time=rdp", "bands.gamma=4"),
+    *("beam.normalize=varmin", "beam.density_k=4"),
+)
 
 SYSTEMS: dict[str, System] = {
     "auto": System(
@@ -153,5 +159,37 @@ SYSTEMS: dict[str, System] = {
         "bands",
         "beam",
         fit_per="id",
+    ),
+    "beats-knn": System(
+        "BEATs' map averaged over time, the nearest clip by cosine",
+        "beats",
+        "clip",
+        "knn",
+        set=("beats.layer=12", "knn.k=1", "knn.metric=cosine"),
+        fit_per="id",
+        scaler="none",
+    ),
+    "beats-beam": System(
+        "BEATs' map, moving frames weigh more, cosine distance per band less its density",
+        "beats",
+        "bands",
+        "beam",
+        set=("beats.variant=iter3", *RDP_AND_VARMIN),
+        fit_per="id",
+    ),
+    "eat-knn": System(
+        "EAT's map averaged over time, the nearest clip by cosine",
+        "eat",
+        "clip",
+        "knn",
+        set=("eat.layer=12", "knn.k=1", "knn.metric=cosine"),
+        fit_per="id",
+        scaler="none",
+    ),
+    "beats-eat": System(
+        "BEATs and EAT as in beats-beam, fused by rank",
+        set=("beats.variant=iter3", *RDP_AND_VARMIN, "auto.rule=rank"),
+        fit_per="id",
+        fuse=("beats/bands/beam", "eat/bands/beam"),
     ),
 }

@@ -37,6 +37,7 @@ def check_and_print(recordings: str, settings: CheckSettings) -> int:
     if settings.page is None:
         checks = _check(recordings, settings)
         return checks if isinstance(checks, int) else exit_code(checks.rows)
+    from pipeline.page_evidence import rebuilt_of
     from report.check_page import Findings, write_check_page
 
     findings = Findings()
@@ -49,6 +50,7 @@ def check_and_print(recordings: str, settings: CheckSettings) -> int:
             evidence.frames,
             evidence.profile.sounds,
             evidence.reason,
+            rebuilt_of(evidence.errors),
         )
 
     checks = _check(recordings, settings, keep)

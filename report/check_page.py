@@ -6,7 +6,6 @@ machine are shown, and the others are counted.
 
 from __future__ import annotations
 
-import base64
 import heapq
 import io
 import itertools
@@ -19,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ground.files import write_whole
+from report.heard_clips import Rebuilt
+from report.media import data_uri, sound_of
 from report.reason_picture import draw_reason
 from report.templates import render
 
@@ -82,6 +83,8 @@ class Finding:
     picture: str
     sound: str
     sound_note: str
+    reconstruction: str = ""
+    """A picture of what an autoencoder rebuilds of it, where one judges it by its bands."""
 
 
 @dataclass
@@ -99,6 +102,7 @@ class Findings:
         frames: NDArray[np.floating],
         profile: NormalProfile,
         reason: Reason,
+        rebuilt: Rebuilt | None = None,
     ) -> None:
         """Draw a clip, unless its machine has enough that are more anomalous."""
         kept = self._kept.setdefault(clip.machine, [])
@@ -108,7 +112,8 @@ class Findings:
         picture = io.BytesIO()
         draw_reason(picture, frames, profile, reason)
         sound, note = _sound(waveform, sample_rate, reason)
-        finding = Finding(clip, _data_uri("image/png", picture.getvalue()), sound, note)
+        uri = data_uri("image/png", picture.getvalue())
+        finding = Finding(clip, uri, sound, note, _reconstruction(rebuilt, reason))
         entry = (clip.unusualness, next(self._numbers), finding)
         (heapq.heapreplace if is_full else heapq.heappush)(kept, entry)
 
@@ -118,25 +123,30 @@ class Findings:
         return [finding for _, _, finding in entries[:FINDINGS_PER_PAGE]]
 
 
+def _reconstruction(rebuilt: Rebuilt | None, reason: Reason) -> str:
+    """Draw what an autoencoder rebuilds, as a data URI; "" where there is none."""
+    if rebuilt is None:
+        return ""
+    from report.reconstruction_picture import draw_reconstruction
+
+    picture = io.BytesIO()
+    draw_reconstruction(
+        picture,
+        rebuilt.reconstruction,
+        rebuilt.low_hz,
+        rebuilt.high_hz,
+        rebuilt.frame_seconds,
+        reason.rebuilt,
+    )
+    return data_uri("image/png", picture.getvalue())
+
+
 def _sound(waveform: NDArray[np.float32], sample_rate: int, reason: Reason) -> tuple[str, str]:
-    """Write a clip as FLAC, 30 s around its strongest moment at most; and say what was cut."""
-    import soundfile
-
-    longest = round(LONGEST_SOUND_S * sample_rate)
-    first, note = 0, ""
-    if len(waveform) > longest:
-        moment = round(((reason.start_s or 0.0) - LEAD_S) * sample_rate)
-        first = min(max(0, moment), len(waveform) - longest)
-        end_s = (first + longest) / sample_rate
-        note = f"from {clock(first / sample_rate)} to {clock(end_s)} of the clip"
-    file = io.BytesIO()
-    part = waveform[first : first + longest]
-    soundfile.write(file, part, sample_rate, format="FLAC", subtype="PCM_16")
-    return _data_uri("audio/flac", file.getvalue()), note
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    """Compress a clip, 30 s around its strongest moment at most; and say what was cut."""
+    sound = sound_of(waveform, sample_rate, LONGEST_SOUND_S, reason.start_s, LEAD_S)
+    if not sound.is_cut:
+        return sound.uri, ""
+    return sound.uri, f"from {clock(sound.first_s)} to {clock(sound.end_s)} of the clip"
 
 
 @dataclass(frozen=True)

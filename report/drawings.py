@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ from report.machine_scores import KINDS, MachineScores
 Array = NDArray[np.float64]
 WIDTH, HEIGHT, MARGIN = 240.0, 120.0, 4.0
 """Of a histogram without its axis, in the drawing's units."""
+ORDER_HEIGHT = 58.0
+DOTS_AT_MOST = 400
 CURVE_POINTS = 400
 """A ROC curve of more points is rounded to half a percent, which nobody sees."""
 
@@ -86,11 +88,53 @@ def histogram(machine: MachineScores) -> Histogram:
     ticks = [
         Tick(x, f"{value:g}") for x, value in zip(_across(machine, values), values, strict=True)
     ]
-    decided = machine.result.decided if machine.result else None
-    threshold = None
-    if decided and decided.threshold is not None and edges[0] <= decided.threshold <= edges[-1]:
-        (threshold,) = _across(machine, np.array([decided.threshold]))
+    threshold = _threshold_among(machine)
+    if threshold is not None:
+        (threshold,) = _across(machine, np.array([threshold]))
     return Histogram(bars, ticks, tallest, threshold)
+
+
+@dataclass(frozen=True)
+class ClipOrder:
+    """Scores in the order of the clips' keys: a dot per clip, as SVG path data by label."""
+
+    paths: Mapping[str, str]
+    threshold: float | None
+    """Where the threshold is drawn; None without one among the scores."""
+
+
+def clip_order(machine: MachineScores) -> ClipOrder:
+    """Draw the scores of a machine's clips in the order of their keys; evenly chosen of many."""
+    order = sorted(range(len(machine.keys)), key=machine.keys.__getitem__)
+    chosen = order[:: -(-len(order) // DOTS_AT_MOST)]
+    scores = machine.scores[chosen]
+    heights = np.log(scores) if machine.is_wide else scores
+    low, high = float(heights.min()), float(heights.max())
+    span = (high - low) or 1.0
+    across = np.linspace(MARGIN + 3, WIDTH - MARGIN, len(chosen)).round(1).tolist()
+    up = (ORDER_HEIGHT * (high - heights) / span).round(1).tolist()
+    paths = {
+        label: "".join(
+            f"M{x:g},{y:g}h0"
+            for x, y, row in zip(across, up, chosen, strict=True)
+            if machine.labels[row] == label
+        )
+        for label in KINDS
+    }
+    limit = _threshold_among(machine)
+    if limit is not None:
+        limit = ORDER_HEIGHT * (high - (np.log(limit) if machine.is_wide else limit)) / span
+        limit = round(float(min(max(limit, 0.0), ORDER_HEIGHT)), 1)
+    return ClipOrder({label: path for label, path in paths.items() if path}, limit)
+
+
+def _threshold_among(machine: MachineScores) -> float | None:
+    """Return the threshold where it lies among the scores of a machine."""
+    decided = machine.result.decided if machine.result else None
+    low, high = machine.edges()[[0, -1]]
+    if decided and decided.threshold is not None and low <= decided.threshold <= high:
+        return decided.threshold
+    return None
 
 
 def roc_path(machine: MachineScores) -> str:

@@ -22,7 +22,7 @@ COLUMNS_AT_MOST = 800
 MAP = "cividis"
 """Its lightness rises evenly: the same order for colour-blind eyes and in grey."""
 MARK = "#d62728"
-NORMAL, CLIP = "#8a8f98", "#12335f"
+NORMAL, CLIP, NOTHING = "#8a8f98", "#12335f", "#d8dade"
 LARGEST_DIFFERENCE_DB = 30.0
 TICKS_HZ = (50, 100, 200, 500, 1000, 2000, 3000, 4000, 5000, 7000, 10000, 12000, 16000, 20000)
 OUTLINE_MARGIN = 0.006  # of an axis
@@ -53,14 +53,14 @@ def draw_reason(
     normal_axis = figure.add_subplot(grid[:, 1], sharey=clip_axis)
 
     low, high = np.percentile(levels, (2, 99.8))
-    _draw_map(clip_axis, levels, profile, (float(low), float(high)), "level (dB)")
+    draw_map(clip_axis, levels, profile.frame_seconds, (float(low), float(high)), "level (dB)")
     clip_axis.set_title("this clip", fontsize=10, loc="left")
     clip_axis.tick_params(labelbottom=False)
 
     difference = levels - profile.frame_mean
     limit = min(LARGEST_DIFFERENCE_DB, max(6.0, float(np.percentile(np.abs(difference), 99.5))))
     label = "louder (+) or quieter (-), dB"
-    _draw_map(difference_axis, difference, profile, (-limit, limit), label)
+    draw_map(difference_axis, difference, profile.frame_seconds, (-limit, limit), label)
     difference_axis.set_title("difference from the normal mean", fontsize=10, loc="left")
     difference_axis.set_xlabel("time (s)", fontsize=9)
 
@@ -68,27 +68,31 @@ def draw_reason(
     for axis in (clip_axis, difference_axis):
         _outline(axis, profile, reason, len(levels))
     for axis in (clip_axis, difference_axis, normal_axis):
-        _frequency_axis(axis, profile)
+        frequency_axis(axis, profile.centre_hz, float(profile.high_hz[-1]))
     normal_axis.set_ylabel("")
     finding = reason.finding[0].upper() + reason.finding[1:]
     figure.suptitle(fill(finding, TITLE_WIDTH), fontsize=10, x=0.01, ha="left")
     figure.legend(loc="outside lower right", ncols=4, fontsize=8, frameon=False)
-    _write(figure, target)
+    write_png(figure, target)
 
 
-def _draw_map(
+def draw_map(
     axis: Axes,
     values: NDArray[Any],
-    profile: NormalProfile,
+    frame_seconds: float,
     limits: tuple[float, float],
     label: str,
 ) -> None:
-    """Draw (n_frames, n_bands) over time and band numbers, with a scale of its own."""
+    """Draw (n_frames, n_bands) over time and band numbers, with a scale of its own.
+
+    NaN is left grey.
+    """
     step = -(-len(values) // COLUMNS_AT_MOST)
     if step > 1:
-        values = np.maximum.reduceat(values, np.arange(0, len(values), step), axis=0)
-    half = profile.frame_seconds / 2
-    end = (len(values) * step - 0.5) * profile.frame_seconds
+        values = np.fmax.reduceat(values, np.arange(0, len(values), step), axis=0)
+    half = frame_seconds / 2
+    end = (len(values) * step - 0.5) * frame_seconds
+    axis.set_facecolor(NOTHING)
     image = axis.imshow(
         values.T,
         origin="lower",
@@ -164,25 +168,33 @@ def _band_edges(profile: NormalProfile, reason: Reason) -> tuple[float, float]:
     return first - 0.5, last + 0.5
 
 
-def _frequency_axis(axis: Axes, profile: NormalProfile) -> None:
+def frequency_axis(
+    axis: Axes, centre_hz: NDArray[np.floating], top_hz: float, *, along_x: bool = False
+) -> None:
     """Label an axis of band numbers with round frequencies, not too close to each other."""
-    centre = profile.centre_hz
     places: list[float] = []
     labels: list[str] = []
+    n_bands = len(centre_hz)
     for hz in TICKS_HZ:
-        if not centre[0] <= hz <= profile.high_hz[-1]:
+        if not centre_hz[0] <= hz <= top_hz:
             continue
-        place = float(np.interp(hz, centre, np.arange(len(centre))))
-        if places and place - places[-1] < CLOSEST_TICKS * len(centre):
+        place = float(np.interp(hz, centre_hz, np.arange(n_bands)))
+        if places and place - places[-1] < CLOSEST_TICKS * n_bands:
             continue
         places.append(place)
         labels.append(f"{hz / 1000:g}k" if hz >= 1000 else f"{hz}")
-    axis.set_yticks(places, labels)
-    axis.set_ylim(-0.5, len(centre) - 0.5)
-    axis.set_ylabel("frequency (Hz)", fontsize=9)
+    if along_x:
+        axis.set_xticks(places, labels)
+        axis.set_xlim(-0.5, n_bands - 0.5)
+        axis.set_xlabel("frequency (Hz)", fontsize=9)
+    else:
+        axis.set_yticks(places, labels)
+        axis.set_ylim(-0.5, n_bands - 0.5)
+        axis.set_ylabel("frequency (Hz)", fontsize=9)
 
 
-def _write(figure: Any, target: Path | str | BinaryIO) -> None:
+def write_png(figure: Any, target: Path | str | BinaryIO) -> None:
+    """Write a picture to a path, whole, or to an open binary file."""
     if not isinstance(target, Path | str):
         figure.savefig(target, dpi=DPI, format="png")
         return

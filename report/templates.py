@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,14 @@ def script(name: str) -> tuple[Any, str]:
     text = Path(__file__).with_name(name).read_text(encoding="utf-8")
     digest = hashlib.sha256(text.encode()).digest()
     return Markup(text), base64.b64encode(digest).decode()  # noqa: S704  (it is our own file)
+
+
+def json_block(value: Any) -> Any:
+    """Write JSON for a block of a page: no text in it can end the block, or be markup."""
+    from markupsafe import Markup
+
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704
 
 
 @cache

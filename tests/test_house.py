@@ -34,9 +34,10 @@ TESTED_IN = {
     "detect/detector.py": CONTRACTS,
     "detect/scaled_detector.py": CONTRACTS,
     "detect/scaler.py": CONTRACTS,
+    "pipeline/page_evidence.py": "tests/journeys/test_pages.py",
     **{
         f"detect/detectors/{name}.py": CONTRACTS
-        for name in ("autoencoder", "bands", "distance", "id_classifier", "mahalanobis")
+        for name in ("autoencoder", "bands", "density", "distance", "id_classifier", "mahalanobis")
     },
     **{
         f"detect/detectors/{name}.py": CONTRACTS
@@ -52,6 +53,10 @@ TESTED_IN = {
     },
     "fetch/progress.py": "tests/fetch/test_download.py",
     "fetch/vggish_weights.py": "tests/embed/test_vggish.py",
+    "embed/encoders/batch_norm.py": "tests/embed/test_panns.py",
+    "embed/encoders/kaldi.py": "tests/embed/test_beats.py",
+    "embed/encoders/mel_vision_transformer.py": "tests/embed/test_ced.py",
+    "embed/encoders/transformer.py": "tests/embed/test_patch_transformer.py",
     "embed/encoders/hidden_states.py": "tests/embed/test_hub_model.py",
     "embed/encoders/wav2vec2.py": "tests/embed/test_transformers_models.py",
     "embed/vectors.py": "tests/embed/test_encoder.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ class Autoencoder(NetworkDetector, BaseEstimator):  # type: ignore[misc]
     from width to a torch module. Trains in float32 and scores in float64, so that a clip's score
     does not depend on the clips scored beside it.
     """
+
+    reconstructs: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class Autoencoder(NetworkDetector, BaseEstimator):  # type: ignore[misc]
                 device=self.device,
                 on_epoch=self.on_epoch,
             )
+        self.normal_error_ = self.squared_errors(X).mean(axis=0)
         return self
 
     def blank_networks(self) -> dict[str, nn.Module]:
@@ -92,11 +95,15 @@ class Autoencoder(NetworkDetector, BaseEstimator):  # type: ignore[misc]
             parts = [network(torch.tensor(part)) for part in _parts(X)]
         return torch.cat(parts).numpy()
 
-    def score_samples(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        """Rate each row; higher means more normal."""
+    def squared_errors(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        """Square what is rebuilt wrongly; (n_clips, dim)."""
         rebuilt = self.reconstruct(X)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        return -np.mean(np.square(rebuilt - X), axis=1)  # type: ignore[no-any-return]
+        return np.square(rebuilt - X)  # type: ignore[no-any-return]
+
+    def score_samples(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        """Rate each row; higher means more normal."""
+        return -np.mean(self.squared_errors(X), axis=1)  # type: ignore[no-any-return]
 
 
 def build_network(network: str | Callable[[int], nn.Module], dim: int) -> nn.Module:

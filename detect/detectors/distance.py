@@ -12,6 +12,14 @@ from sklearn.neighbors import LocalOutlierFactor
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from detect.detector import OwnDetector
+from detect.detectors.density import (
+    Normalize,
+    densities,
+    fit_banks,
+    mean_of_smallest,
+    rate_by_banks,
+    weighted,
+)
 from detect.outside_folds import outside_folds, scores_by_refit
 from detect.scaler import ColumnScaler
 from ground.options import Count
@@ -27,59 +35,75 @@ COMPARED_AT_ONCE = 32  # fits the cache
 class KNN(OwnDetector, BaseEstimator):  # type: ignore[misc]
     """Mean distance to the k nearest normal clips.
 
-    `normalize` weighs each distance by how sparse the training clips are around that neighbour
-    (its mean distance to `density_k` others, leave-one-out): "ldn" divides by it (Wilkinghoff et
-    al., arXiv:2509.10951), "varmin" subtracts the multiple of it that minimises the variance of
-    the training clips' own scores (Matsumoto et al., DCASE 2025).
+    `metric` "cosine" is (1 - cosine) / 2. `normalize` weighs each distance by how sparse the
+    training clips are around that neighbour (its mean distance to `density_k` others): "ldn"
+    divides by it, "varmin" subtracts a multiple of it; see `detect.detectors.density`. With
+    `per_domain`, clips of each domain are a bank of their own, and the smallest of the banks'
+    standardised distances counts.
     """
 
     has_fast_folds: ClassVar[bool] = True
+    takes_domains: ClassVar[bool] = True
 
     def __init__(
         self,
         k: Count = 5,
         *,
         metric: Literal["euclidean", "cosine"] = "euclidean",
-        normalize: Literal["none", "ldn", "varmin"] = "none",
+        normalize: Normalize = "none",
         density_k: Count = 16,
+        per_domain: bool = False,
     ) -> None:
         self.k = k
         self.metric = metric
         self.normalize = normalize
         self.density_k = density_k
+        self.per_domain = per_domain
 
-    def fit(self, X: NDArray[Any], y: object = None) -> Self:
-        """Keep normal clips X (n, dim)."""
+    def fit(self, X: NDArray[Any], y: object = None, domains: NDArray[Any] | None = None) -> Self:
+        """Keep normal clips X (n, dim); `domains` (n,) are needed with `per_domain` only."""
         self.check_options()
         is_plain = self.normalize == "none"
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=1 if is_plain else 2)
+        if self.per_domain:
+            self.banks_, self.standards_ = fit_banks(self, X, domains)
+            return self
         self.clips_ = self._on_sphere(X)
         self.k_ = min(self.k, len(X))
         if not is_plain:
             others = min(self.density_k, len(X) - 1)
             distance, index = nearest(self.clips_, self.clips_, others, leave_one_out=True)
-            self.density_ = np.maximum(distance.mean(axis=1), np.finfo(float).tiny)
-            spread = self.density_[index[:, 0]]
-            variance = spread.var()
-            covariance = np.mean((distance[:, 0] - distance[:, 0].mean()) * spread)
-            self.multiple_ = covariance / variance if variance > 0 else 0.0
+            self.density_, self.multiple_ = densities(self._distance(distance), index)
         return self
 
     def score_samples(self, X: NDArray[Any]) -> Array:
         """Rate each row; higher means more normal."""
         check_is_fitted(self)
-        X = self._on_sphere(validate_data(self, X, dtype=np.float64, reset=False))
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        if self.per_domain:
+            return rate_by_banks(self.banks_, self.standards_, X)
+        X = self._on_sphere(X)
         if self.normalize == "none":
-            return -nearest(X, self.clips_, self.k_)[0].mean(axis=1)  # type: ignore[no-any-return]
+            near = nearest(X, self.clips_, self.k_)[0]
+            return -self._distance(near).mean(axis=1)  # type: ignore[no-any-return]
         # weighted by its density, any training clip may be the nearest
-        distance = all_distances(X, self.clips_)
-        density = self.density_
-        if self.normalize == "ldn":
-            weighted = distance / density
-        else:
-            weighted = distance - self.multiple_ * density
-        weighted.partition(self.k_ - 1, axis=1)
-        return -weighted[:, : self.k_].mean(axis=1)  # type: ignore[no-any-return]
+        return -mean_of_smallest(self._weighted(all_distances(X, self.clips_)), self.k_)
+
+    def own_distances(self) -> Array:
+        """Rate each fitted clip (n,) by the others, as `score_samples` does but for the sign."""
+        distance = self._weighted(all_distances(self.clips_, self.clips_))
+        np.fill_diagonal(distance, np.inf)
+        return mean_of_smallest(distance, min(self.k_, len(distance) - 1))
+
+    def _weighted(self, distance: Array) -> Array:
+        distance = self._distance(distance)
+        if self.normalize == "none":
+            return distance
+        return weighted(distance, self.density_, self.multiple_, self.normalize)
+
+    def _distance(self, distance: Array) -> Array:
+        """Turn Euclidean distances into those of `metric`: |a - b|^2 = 2 (1 - cosine)."""
+        return distance if self.metric == "euclidean" else np.square(distance) / 4
 
     def scores_out_of_fold(
         self, X: NDArray[Any], folds: NDArray[np.int64], scaler: ColumnScaler | None
@@ -88,9 +112,9 @@ class KNN(OwnDetector, BaseEstimator):  # type: ignore[misc]
 
         Scaling changes with the fold, so that each fold has a matrix product of its own, but of
         its clips only: together they are as many as those of all clips. Equal to refitting to
-        1e-8. None for another metric or with `normalize`.
+        1e-8. None for another metric, with `normalize` or by domain.
         """
-        if self.metric != "euclidean" or self.normalize != "none":
+        if self.metric != "euclidean" or self.normalize != "none" or self.per_domain:
             return None
         import torch
 
@@ -118,7 +142,7 @@ class KNN(OwnDetector, BaseEstimator):  # type: ignore[misc]
         if self.metric == "euclidean":
             return X
         length = np.linalg.norm(X, axis=1, keepdims=True)
-        return X / np.where(length == 0, 1.0, length)  # |a - b|^2 = 2 (1 - cosine)
+        return X / np.where(length == 0, 1.0, length)
 
 
 def nearest(

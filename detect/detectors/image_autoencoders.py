@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detect.detectors.networks import MLP, VAE, Widths, drawn
@@ -46,14 +47,20 @@ class ImageDetector(SequenceDetector, ABC):
             )
         if self.start == "first":
             return X[:, :wanted]
-        first = (ends - wanted) // 2
+        first = self._first_frames(ends)
         return np.stack([clip[i : i + wanted] for clip, i in zip(X, first, strict=True)])
+
+    def _first_frames(self, ends: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.zeros_like(ends) if self.start == "first" else (ends - self.n_frames_) // 2
 
     def _loss(self, network: nn.Module, batch: Tensor) -> Tensor:
         return nn.functional.mse_loss(network(batch), batch)
 
     def _anomaly(self, clip: Tensor) -> float:
-        return (self._rebuilt(clip[None])[0] - clip).square().mean().item()
+        return (self._rebuild(clip) - clip).square().mean().item()
+
+    def _rebuild(self, clip: Tensor) -> Tensor:
+        return self._rebuilt(clip[None])[0]
 
     def _rebuilt(self, images: Tensor) -> Tensor:
         return self.network_(images)  # type: ignore[no-any-return]

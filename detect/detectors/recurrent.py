@@ -10,7 +10,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
-from detect.detectors.sequences import SequenceDetector
+from detect.detectors.sequences import SequenceDetector, joined_windows
 from detect.detectors.training import Examples, Windows, all_windows
 from ground.options import Count
 
@@ -93,6 +93,11 @@ class LSTMPredictor(RecurrentWindows):
     def _loss(self, network: nn.Module, batch: Tensor) -> Tensor:
         return nn.functional.mse_loss(network(batch[:, :-1]), batch[:, -1])
 
+    def _rebuild(self, clip: Tensor) -> Tensor:
+        predicted = torch.full_like(clip, torch.nan)
+        predicted[self.frames :] = self.network_(all_windows(clip, self.frames)[:-1])
+        return predicted
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class GRUWindows(RecurrentWindows):
@@ -105,6 +110,9 @@ class GRUWindows(RecurrentWindows):
 
     def _loss(self, network: nn.Module, batch: Tensor) -> Tensor:
         return nn.functional.mse_loss(network(batch), batch)
+
+    def _rebuild(self, clip: Tensor) -> Tensor:
+        return joined_windows(self.network_(all_windows(clip, self.frames)))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -126,3 +134,6 @@ class LSTMClips(SequenceDetector):
 
     def _anomaly(self, clip: Tensor) -> float:
         return self._loss(self.network_, clip[None]).item()
+
+    def _rebuild(self, clip: Tensor) -> Tensor:
+        return self.network_(clip[None], torch.tensor([len(clip)]))[0]  # type: ignore[no-any-return]

@@ -28,6 +28,8 @@ Sequences = NDArray[np.float32]
 
 MAX_GRADIENT = 5.0
 CHECKED_AT_ONCE = 64
+CLIPS_REBUILT = 50
+"""Training clips that the error of normal clips is measured on; more change it little."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -49,6 +51,7 @@ class SequenceDetector(NetworkDetector, BaseEstimator, ABC):  # type: ignore[mis
 
     takes: ClassVar[Takes] = "sequences"
     wants_scaling: ClassVar[bool] = True
+    reconstructs: ClassVar[bool] = True
 
     def fit(self, X: Sequences, y: object = None) -> Self:
         """Train on normal clips X (n_clips, n_frames, dim); a tenth decides when to stop."""
@@ -59,6 +62,7 @@ class SequenceDetector(NetworkDetector, BaseEstimator, ABC):  # type: ignore[mis
                 f"{type(self).__name__} needs 2 training clips, one of them held out; got {len(X)}"
             )
         self._learn_shape(X)
+        some = X[:: -(-len(X) // CLIPS_REBUILT)]
         X = self._chosen(X)
         if not self.wants_scaling:
             self.low_, self.range_ = _low_and_range(X)
@@ -67,6 +71,8 @@ class SequenceDetector(NetworkDetector, BaseEstimator, ABC):  # type: ignore[mis
         seed = seed_of(self.random_state)
         with seeded(seed):
             self._train(clips, seed)
+        errors = self.squared_errors(some)
+        self.normal_error_ = np.nanmean(errors, axis=(0, 1), dtype=np.float64)
         return self
 
     def blank_networks(self) -> dict[str, nn.Module]:
@@ -75,14 +81,34 @@ class SequenceDetector(NetworkDetector, BaseEstimator, ABC):  # type: ignore[mis
 
     def score_samples(self, X: Sequences) -> NDArray[np.float64]:
         """Rate each clip; higher means more normal."""
+        X = self._checked(X)
+        with seeded(0), torch.no_grad():
+            return np.array([-self._anomaly(clip) for clip in self._clips(X)])
+
+    def reconstruct(self, X: Sequences) -> Sequences:
+        """Rebuild each clip, (n_clips, n_frames, dim); NaN where the network does not look."""
+        X = self._checked(X)
+        rebuilt = np.full_like(X, np.nan)
+        first = self._first_frames(lengths(X))
+        with seeded(0), torch.no_grad():
+            for row, start, clip in zip(rebuilt, first.tolist(), self._clips(X), strict=True):
+                row[start : start + len(clip)] = self._rebuild(clip).numpy()
+        return rebuilt if self.wants_scaling else rebuilt * self.range_ + self.low_
+
+    def squared_errors(self, X: Sequences) -> Sequences:
+        """Square what is rebuilt wrongly, in the units of the score: (n_clips, n_frames, dim)."""
+        errors = self.reconstruct(X) - np.asarray(X, dtype=np.float32)
+        return np.square(errors if self.wants_scaling else errors / self.range_)
+
+    def _checked(self, X: Sequences) -> Sequences:
+        """Refuse sequences that are not whole, or not as those that were fitted."""
         check_is_fitted(self)
         X = _checked(X)
         if X.shape[2] != self.n_features_in_:
             raise ValueError(
                 f"X has {X.shape[2]} features per frame, but {self.n_features_in_} were fitted"
             )
-        with seeded(0), torch.no_grad():
-            return np.array([-self._anomaly(clip) for clip in self._clips(X)])
+        return X
 
     def _learn_shape(self, X: Sequences) -> None:
         self.n_features_in_ = X.shape[2]
@@ -90,6 +116,10 @@ class SequenceDetector(NetworkDetector, BaseEstimator, ABC):  # type: ignore[mis
     def _chosen(self, X: Sequences) -> Sequences:
         """Choose the frames of clips (n_clips, n_frames, dim) that the network sees."""
         return X
+
+    def _first_frames(self, ends: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Say where the chosen frames of clips begin that have so many frames, (n_clips,)."""
+        return np.zeros_like(ends)
 
     def _train(self, clips: Tensor, seed: int) -> None:
         """Build and train `network_` on clips (n_clips, n_frames, dim)."""
@@ -128,6 +158,10 @@ class SequenceDetector(NetworkDetector, BaseEstimator, ABC):  # type: ignore[mis
     def _anomaly(self, clip: Tensor) -> float:
         """Rate one clip (n_frames, dim); higher means more anomalous."""
 
+    @abstractmethod
+    def _rebuild(self, clip: Tensor) -> Tensor:
+        """Rebuild one clip (n_frames, dim), as the network sees it; NaN where it does not look."""
+
     def _scaled(self, X: Sequences) -> Sequences:
         if self.wants_scaling:
             return X
@@ -138,6 +172,17 @@ class SequenceDetector(NetworkDetector, BaseEstimator, ABC):  # type: ignore[mis
     def _clips(self, X: Sequences) -> Iterator[Tensor]:
         for clip, n_frames in zip(X, lengths(X), strict=True):
             yield torch.from_numpy(self._scaled(self._chosen(clip[None, :n_frames])[0]))
+
+
+def joined_windows(windows: Tensor) -> Tensor:
+    """Average windows (n_windows, length, dim) that begin one frame apart: (n_frames, dim)."""
+    n_windows, length, dim = windows.shape
+    total = windows.new_zeros(n_windows + length - 1, dim)
+    count = windows.new_zeros(len(total), 1)
+    for i in range(length):
+        total[i : i + n_windows] += windows[:, i]
+        count[i : i + n_windows] += 1
+    return total / count
 
 
 def lengths(X: Sequences) -> NDArray[np.int64]:

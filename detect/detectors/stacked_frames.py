@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from detect.detectors.networks import VAE, Widths, divergence
-from detect.detectors.sequences import SequenceDetector
+from detect.detectors.sequences import SequenceDetector, joined_windows
 from detect.detectors.training import Examples, Windows, all_windows
 from ground.options import Count, NotNegative
 
@@ -43,6 +43,10 @@ class StackedFrames(SequenceDetector):
         """Return each stack minus its reconstruction; (n_stacks, frames * dim)."""
         stacks = all_windows(clip, self.frames).flatten(1)
         return stacks - self._rebuilt(stacks)
+
+    def _rebuild(self, clip: Tensor) -> Tensor:
+        windows = all_windows(clip, self.frames)
+        return joined_windows(self._rebuilt(windows.flatten(1)).view(windows.shape))
 
     def _rebuilt(self, stacks: Tensor) -> Tensor:
         return self.network_(stacks)  # type: ignore[no-any-return]

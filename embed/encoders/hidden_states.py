@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,50 +16,43 @@ from torch.nn.utils import parametrize
 
 from embed.encoders.transformers_models import (
     LARGEST_SETTING,
+    MOST_LAYERS,
     build,
     one_line,
     read_checkpoint,
     read_config,
     read_extractor,
 )
-from embed.pretrained import PretrainedNetwork, compile_for, without_tf32
+from embed.layers import LAST, Layer, LayeredNetwork
+from embed.pretrained import compile_for, without_tf32
 
-LAST = -1
 AST_FRAME, AST_HOP = 400, 160
 AST_N_WHOLE = 2  # tokens that stand for the whole spectrogram
+CLASS_TOKEN_FIRST = ("pe_audio", "pe_audio_encoder")
+"""Types of models that leave a class token out of the last hidden state, but of no other layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class HiddenStates(PretrainedNetwork):
+class HiddenStates(LayeredNetwork):
     """`frames` (n, t, d) are the hidden states of one layer, `clip` their mean over time.
 
-    `layer` is -1, the last hidden state as the model returns it, 0 (the input of the first layer)
-    or 1, 2, ... (the output of that layer; of the last one, the last hidden state). Only the
-    layers up to it are computed.
+    `layer` is -1 or "last", the last hidden state as the model returns it, 0 (the input of the
+    first layer) or 1, 2, ... (the output of that layer; of the last one, the last hidden state).
+    Only the layers up to it are computed.
     Extractors that pad to a fixed length (Whisper 30 s, CLAP 10 s, AST 1024 frames) get windows
     of at most that length; the last one is moved back to end with the clip. Frames that are
     padding, or that the last window repeats, are left out.
     """
 
-    layer: int = LAST
+    layer: Layer = LAST
 
     outputs: ClassVar[tuple[str, ...]] = ("frames", "clip")
     batch_size: ClassVar[dict[str, int]] = {"cpu": 4, "cuda": 32}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if type(self.layer) is not int or self.layer < LAST:
-            raise ValueError(f"layer is -1 (the last) or counted from 0, got {self.layer!r}")
 
     @property
     @abstractmethod
     def folder(self) -> Path | None:
         """Folder of the settings; None where the class knows them."""
-
-    @property
-    @abstractmethod
-    def display_name(self) -> str:
-        """The user's name of this model, for messages."""
 
     @cached_property
     def config(self) -> Any:
@@ -85,13 +79,32 @@ class HiddenStates(PretrainedNetwork):
                 raise ValueError(f"the shortest clip would have {least:,} samples")
         return least
 
+    @property
+    def layers(self) -> range:
+        """Those that the settings state; where they state none, the network refuses others."""
+        names = ("encoder_num_hidden_layers", "num_hidden_layers")  # of Moonshine, of the others
+        found = (getattr(self.config, name) for name in names if hasattr(self.config, name))
+        n_layers = next(found, None)
+        if type(n_layers) is not int or self.config.model_type == "clap":
+            return range(MOST_LAYERS)
+        return range(n_layers + 1)
+
     @cached_property
-    def _run(self) -> Any:
+    def _networks(self) -> dict[tuple[int, ...], Any]:
+        return {}
+
+    def _network(self, layers: tuple[int, ...]) -> Any:
+        """Load the network up to the highest of some layers, once."""
+        if layers not in self._networks:
+            self._networks[layers] = self._load(layers)
+        return self._networks[layers]
+
+    def _load(self, layers: tuple[int, ...]) -> Any:
         checkpoint = self.checkpoint
         tensors = None if checkpoint is None else read_checkpoint(checkpoint.path)
         where = self.display_name if checkpoint is None else str(checkpoint.path)
         model = build(self.config, tensors, where)
-        return compile_for(Layer(model, self.config, self.layer, self.dtype), self)
+        return compile_for(Layers(model, self.config, layers, self.dtype), self)
 
     def features(self, waveforms: Tensor) -> Tensor:
         """Return the input of the network, in float32 on the device."""
@@ -109,19 +122,25 @@ class HiddenStates(PretrainedNetwork):
         return values.to(waveforms.device)  # type: ignore[no-any-return]
 
     @without_tf32()
-    def forward(self, waveforms: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
-        run, n_samples = self._run, waveforms.shape[1]
+    def forward_layers(
+        self, waveforms: Tensor, wanted: Mapping[int, frozenset[str]]
+    ) -> dict[int, dict[str, Tensor]]:
+        """Compute the hidden states of the wanted layers, window by window."""
+        n_samples = waveforms.shape[1]
         with one_line(f"{self.display_name} cannot encode clips of {n_samples} samples"):
-            windows = self.windows(n_samples)
-            parts = []
+            run, windows = self._network(tuple(wanted)), self.windows(n_samples)
+            parts: list[list[Tensor]] = [[] for _ in wanted]
             for before, (start, stop) in zip([0, *(w[1] for w in windows)], windows, strict=False):
-                hidden = run(self.features(waveforms[:, start:stop])).float()
-                n_valid = self._n_valid(hidden.shape[1], stop - start)
-                new = math.ceil(n_valid * (stop - before) / (stop - start))
-                parts.append(hidden[:, n_valid - new : n_valid])
-            frames = torch.cat(parts, dim=1)
-        outputs = {"frames": frames, "clip": frames.mean(dim=1)}
-        return {name: outputs[name] for name in wanted}
+                hidden = run(self.features(waveforms[:, start:stop]))
+                for part, states in zip(parts, hidden, strict=True):
+                    n_valid = self._n_valid(states.shape[1], stop - start)
+                    new = math.ceil(n_valid * (stop - before) / (stop - start))
+                    part.append(states[:, n_valid - new : n_valid].float())
+        frames = [torch.cat(part, dim=1) for part in parts]
+        return {
+            layer: {"frames": states, "clip": states.mean(dim=1)}
+            for layer, states in zip(wanted, frames, strict=True)
+        }
 
     def windows(self, n_samples: int) -> list[tuple[int, int]]:
         """List the windows of a clip as samples, start and stop."""
@@ -142,46 +161,51 @@ class HiddenStates(PretrainedNetwork):
         return max(1, math.ceil(n_frames * n_samples / longest))
 
 
-class Layer(nn.Module):
-    """Features to the hidden states of one layer, `(n, t, d)` in `dtype`."""
+class Layers(nn.Module):
+    """Features to the hidden states of some layers, lowest first, `(n, t, d)` each in `dtype`."""
 
-    def __init__(self, model: nn.Module, config: Any, layer: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, model: nn.Module, config: Any, layers: Sequence[int], dtype: torch.dtype
+    ) -> None:
         super().__init__()
         self.model = fixed(model).to(dtype)
         self.config = config
         self.dtype = dtype
-        self.seen: list[Tensor] = []
-        self.taps = layer != LAST and self._tap(layer)
+        self.seen: dict[int, Any] = {}
+        self.wanted = tuple(layers)
+        if self.wanted != (LAST,):
+            self._tap()
 
-    def _tap(self, layer: int) -> bool:
-        """Remove the layers above `layer` and record its output; False if it is the last one."""
+    def _tap(self) -> None:
+        """Record the outputs of the wanted layers, and remove the layers above them."""
         if self.config.model_type == "clap":
             raise ValueError(
-                f"layer {layer}: the stages of CLAP have maps of several sizes, layer is -1"
+                f"layer {self.wanted[0]}: the stages of CLAP have maps of several sizes, layer is "
+                "-1"
             )
         name, layers = layers_of(self.model)
-        if layer > len(layers):
+        numbers = [len(layers) if layer == LAST else layer for layer in self.wanted]
+        if above := [layer for layer in numbers if layer > len(layers)]:
             raise ValueError(
-                f"layer {layer}: this {self.config.model_type} has {len(layers)} layers, so layer "
-                f"is -1 (the last hidden state) or 0 to {len(layers)}"
+                f"layer {above[0]}: this {self.config.model_type} has {len(layers)} layers, so "
+                f"layer is -1 (the last hidden state) or 0 to {len(layers)}"
             )
-        if layer == len(layers):
-            return False
+        self.wanted = tuple(LAST if number == len(layers) else number for number in numbers)
+        for number in {*self.wanted} - {LAST}:
+            if number:
+                layers[number - 1].register_forward_hook(partial(self._listen, number))
+            else:
+                layers[0].register_forward_pre_hook(self._listen_before, with_kwargs=True)
         parent, _, own = name.rpartition(".")
-        setattr(self.model.get_submodule(parent), own, layers[: max(1, layer)])
-        if layer:
-            layers[layer - 1].register_forward_hook(self._listen)
-        else:
-            layers[0].register_forward_pre_hook(self._listen_before, with_kwargs=True)
-        return True
+        setattr(self.model.get_submodule(parent), own, layers[: max(1, *numbers)])
 
-    def _listen(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self.seen.append(output[0] if isinstance(output, tuple) else output)
+    def _listen(self, number: int, module: nn.Module, inputs: Any, output: Any) -> None:
+        self.seen[number] = output[0] if isinstance(output, tuple) else output
 
     def _listen_before(self, module: nn.Module, inputs: Any, named: Any) -> None:
-        self.seen.append(inputs[0] if inputs else named["hidden_states"])
+        self.seen[0] = inputs[0] if inputs else named["hidden_states"]
 
-    def forward(self, values: Tensor) -> Tensor:
+    def forward(self, values: Tensor) -> tuple[Tensor, ...]:
         self.seen.clear()
         values = values.to(self.dtype)
         if self.config.model_type == "clap":  # is_longer is False: windows have the fixed length
@@ -189,16 +213,25 @@ class Layer(nn.Module):
             output = self.model(values, is_longer=is_longer)
         else:
             output = self.model(values)
-        hidden = self.seen.pop() if self.taps else getattr(output, "last_hidden_state", None)
-        hidden = None if hidden is None else self._in_time(hidden)
+        self.seen[LAST] = getattr(output, "last_hidden_state", None)
+        for number in {*self.wanted} - {LAST}:
+            if self.config.model_type in CLASS_TOKEN_FIRST:
+                self.seen[number] = self.seen[number][:, 1:]
+        states = tuple(self._in_time(self.seen[number]) for number in self.wanted)
+        self.seen.clear()
+        return states
+
+    def _in_time(self, hidden: Tensor | None) -> Tensor:
+        """Average maps over frequency; ValueError for what is no `(n, t, d)` then."""
+        if hidden is not None:
+            hidden = self._averaged(hidden)
         if hidden is None or hidden.ndim != 3:
             raise ValueError(
                 f"a model of type {self.config.model_type!r} gives no hidden states (n, t, d)"
             )
         return hidden
 
-    def _in_time(self, hidden: Tensor) -> Tensor:
-        """Average maps over frequency."""
+    def _averaged(self, hidden: Tensor) -> Tensor:
         if self.config.model_type == "clap":  # (n, d, frequency, t)
             return hidden.mean(dim=2).transpose(1, 2)
         if self.config.model_type == "audio-spectrogram-transformer":  # (n, 2 + frequency * t, d)
@@ -239,11 +272,16 @@ def least_samples(config: Any, extractor: Any) -> int:
     from transformers import (
         ASTFeatureExtractor,
         ClapFeatureExtractor,
+        LasrFeatureExtractor,
         SeamlessM4TFeatureExtractor,
         Wav2Vec2FeatureExtractor,
         WhisperFeatureExtractor,
     )
 
+    if isinstance(extractor, LasrFeatureExtractor):
+        size, stride = config.subsampling_conv_kernel_size, config.subsampling_conv_stride
+        n_frames = (size - 1) * stride + size  # two convolutions over time
+        return int((n_frames - 1) * extractor.hop_length + extractor.win_length)
     if isinstance(extractor, Wav2Vec2FeatureExtractor) and hasattr(config, "conv_kernel"):
         n: int = getattr(config, "squeeze_factor", 1)  # SEW averages frames in pairs
         for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
@@ -253,11 +291,10 @@ def least_samples(config: Any, extractor: Any) -> int:
         return AST_FRAME
     if isinstance(extractor, SeamlessM4TFeatureExtractor):
         return 400 + 160 * max(1, int(extractor.stride) - 1)  # normalised over time: two frames
-    if isinstance(extractor, WhisperFeatureExtractor):
-        return int(extractor.n_fft)
     if isinstance(extractor, ClapFeatureExtractor):
         return int(extractor.fft_window_size)
-    return int(extractor.sampling_rate) // 10
+    is_whisper = isinstance(extractor, WhisperFeatureExtractor)
+    return int(extractor.n_fft if is_whisper else extractor.sampling_rate // 10)
 
 
 def layers_of(model: nn.Module) -> tuple[str, nn.ModuleList]:

@@ -19,13 +19,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from embed.encoders.band_power import mel_filters
-from embed.pretrained import SEED, PretrainedNetwork, compile_for, without_tf32
+from embed.encoders.batch_norm import batch_norm_shapes, folded, scale_and_shift
+from embed.layers import LAST, LayeredNetwork, outputs_of_map
+from embed.pretrained import SEED, compile_for, without_tf32
 from fetch.reading import check_tensors, read_tensors
 
 N_FFT, HOP = 1024, 320
 N_MELS, FMIN, FMAX = 64, 50, 14_000
 AMIN = 1e-10
 CHANNELS = (1, 64, 128, 256, 512, 1024, 2048)
+N_BLOCKS = len(CHANNELS) - 1
 DIM = 2048
 BN_EPS = 1e-5
 
@@ -35,16 +38,12 @@ MEL = "logmel_extractor.melW"
 
 def expected_shapes() -> dict[str, tuple[int, ...]]:
     """List the published tensors that the embedding needs."""
-    shapes: dict[str, tuple[int, ...]] = dict(_batch_norm("bn0", N_MELS))
+    shapes: dict[str, tuple[int, ...]] = dict(batch_norm_shapes("bn0", N_MELS))
     for block, (n_in, n_out) in enumerate(pairwise(CHANNELS), start=1):
         for layer, n_from in ((1, n_in), (2, n_out)):
             shapes[f"conv_block{block}.conv{layer}.weight"] = (n_out, n_from, 3, 3)
-            shapes |= _batch_norm(f"conv_block{block}.bn{layer}", n_out)
+            shapes |= batch_norm_shapes(f"conv_block{block}.bn{layer}", n_out)
     return shapes | {"fc1.weight": (DIM, DIM), "fc1.bias": (DIM,)}
-
-
-def _batch_norm(name: str, n: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.{part}": (n,) for part in ("weight", "bias", "running_mean", "running_var")}
 
 
 def random_tensors(seed: int = SEED) -> dict[str, Tensor]:
@@ -104,7 +103,7 @@ class FrontEnd(nn.Module):
         super().__init__()
         self.register_buffer("window", torch.hann_window(N_FFT))
         self.register_buffer("mel", tensors.get(MEL, slaney_filters()))
-        scale, shift = _scale_and_shift(tensors, "bn0")
+        scale, shift = scale_and_shift(tensors, "bn0", BN_EPS)
         self.register_buffer("scale", scale.float())
         self.register_buffer("shift", shift.float())
 
@@ -124,7 +123,10 @@ class FrontEnd(nn.Module):
 
 
 class Network(nn.Module):
-    """Normalised log-mel `(n_clips, n_frames, n_mels)` to the last map, `(n_clips, 2048, t, 2)`.
+    """Normalised log-mel `(n_clips, n_frames, n_mels)` to the maps after some blocks.
+
+    A map is `(n_clips, channels, t, n_bands)`, as the next block takes it: pooled, but after the
+    last. No block is computed above the last wanted one.
 
     BatchNorms are folded into the convolutions before them. The first has no convolution before
     it: the front end applies it, in float32.
@@ -134,58 +136,42 @@ class Network(nn.Module):
         super().__init__()
         self.dtype = dtype
         self.convolutions = nn.ModuleList(
-            _folded(tensors, f"conv_block{block}.conv{layer}", f"conv_block{block}.bn{layer}")
-            for block in range(1, len(CHANNELS))
+            folded(
+                tensors, f"conv_block{block}.conv{layer}", f"conv_block{block}.bn{layer}", BN_EPS
+            )
+            for block in range(1, N_BLOCKS + 1)
             for layer in (1, 2)
         )
         self.convolutions.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, log_mel: Tensor) -> Tensor:
+    def forward(self, log_mel: Tensor, *blocks: int) -> tuple[Tensor, ...]:
         x = log_mel.unsqueeze(1)  # (n_clips, 1, n_frames, n_mels)
         x = x.to(self.dtype, memory_format=torch.channels_last)
-        last = len(self.convolutions) - 1
-        for i, convolution in enumerate(self.convolutions):
-            x = functional.relu_(convolution(x))
-            if i % 2 and i < last:
+        maps = []
+        for block in range(1, blocks[-1] + 1):
+            first, second = self.convolutions[2 * block - 2 : 2 * block]
+            x = functional.relu_(second(functional.relu_(first(x))))
+            if block < N_BLOCKS:
                 x = functional.avg_pool2d(x, 2)
-        return x.float()
-
-
-def _scale_and_shift(tensors: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
-    """Write a BatchNorm as `x * scale + shift`, in float64."""
-    weight, bias, mean, var = (
-        tensors[f"{name}.{part}"].double()
-        for part in ("weight", "bias", "running_mean", "running_var")
-    )
-    scale = weight / (var + BN_EPS).sqrt()
-    return scale, bias - mean * scale
-
-
-def _folded(tensors: Mapping[str, Tensor], convolution: str, batch_norm: str) -> nn.Conv2d:
-    weight = tensors[f"{convolution}.weight"]
-    scale, shift = _scale_and_shift(tensors, batch_norm)
-    n_out, n_in = weight.shape[:2]
-    folded = nn.Conv2d(n_in, n_out, 3, padding=1, device="meta")
-    folded.weight = nn.Parameter(
-        (weight.double() * scale[:, None, None, None]).float(), requires_grad=False
-    )
-    folded.bias = nn.Parameter(shift.float(), requires_grad=False)
-    return folded
+            if block in blocks:
+                maps.append(x.float())
+        return tuple(maps)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cnn14(PretrainedNetwork):
+class Cnn14(LayeredNetwork):
     """Cnn14: `clip` (n_clips, 2048), `bands` (n_clips, 2, 2048), `frames` (n_clips, t, 2048).
 
     `clip` is the published embedding. `frames` is the last map averaged over frequency, one frame
-    per 0.32 s (31 for 10 s); `bands` is the same map averaged over time instead.
+    per 0.32 s (31 for 10 s); `bands` is the same map averaged over time instead. `layer` is the
+    block after which the map is taken, 1 to 6: 32, 16, 8, 4, 2 and 2 bands.
     """
 
     sample_rate: int = 32_000
 
     native_rate: ClassVar[int] = 32_000
     fastest_backends: ClassVar[tuple[str, ...]] = ("onnxruntime", "openvino")
-    outputs: ClassVar[tuple[str, ...]] = ("clip", "bands", "frames")
+    outputs: ClassVar[tuple[str, ...]] = ("clip", "bands", "frames", "map")
     batch_size: ClassVar[dict[str, int]] = {"cpu": 4, "cuda": 64}
 
     @property
@@ -208,14 +194,32 @@ class Cnn14(PretrainedNetwork):
         with without_tf32():
             return self._parts[0](waveforms)  # type: ignore[no-any-return]
 
+    @property
+    def layers(self) -> range:
+        return range(1, N_BLOCKS + 1)
+
     @without_tf32()
-    def forward(self, waveforms: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
-        front_end, network, linear = self._parts
-        features = network(front_end.normalised(front_end(waveforms)))  # (n_clips, 2048, t, 2)
-        frames = features.mean(dim=3)  # (n_clips, 2048, t)
-        outputs = {"frames": frames.transpose(1, 2)}
-        if "bands" in wanted:
-            outputs["bands"] = features.mean(dim=2).transpose(1, 2)
-        if "clip" in wanted:
+    def forward_layers(
+        self, waveforms: Tensor, wanted: Mapping[int, frozenset[str]]
+    ) -> dict[int, dict[str, Tensor]]:
+        front_end, network, _ = self._parts
+        blocks = {layer: N_BLOCKS if layer == LAST else layer for layer in wanted}
+        distinct = tuple(dict.fromkeys(blocks.values()))
+        maps = network(front_end.normalised(front_end(waveforms)), *distinct)
+        map_after = dict(zip(distinct, maps, strict=True))
+        return {
+            layer: self._outputs(map_after[block], wanted[layer], is_last=layer == LAST)
+            for layer, block in blocks.items()
+        }
+
+    def _outputs(
+        self, features: Tensor, wanted: frozenset[str], *, is_last: bool
+    ) -> dict[str, Tensor]:
+        """Pool a map (n_clips, channels, t, n_bands); `clip` of the last is the embedding."""
+        own = wanted & {"clip"} if is_last else frozenset()
+        outputs = outputs_of_map(features.permute(0, 3, 2, 1), wanted - own)
+        if own:
+            frames = features.mean(dim=3)  # (n_clips, 2048, t)
+            linear = self._parts[2]
             outputs["clip"] = functional.relu(linear(frames.amax(dim=2) + frames.mean(dim=2)))
         return outputs

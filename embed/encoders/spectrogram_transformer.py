@@ -19,22 +19,27 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from embed.encoders.band_power import htk_filters
-from embed.pretrained import SEED, PretrainedNetwork, compile_for, without_tf32
+from embed.encoders.kaldi import FMAX, FMIN, FRAME, HOP, Fbank
+from embed.encoders.patch_transformer import PatchTransformer
+from embed.encoders.transformer import Block, Stack, layer_norm, patches
+from embed.pretrained import SEED, without_tf32
 from fetch.reading import check_tensors, read_json, read_tensors
 
-FRAME, HOP, N_FFT = 400, 160, 512
-FMIN, FMAX = 20.0, 8000.0
-PREEMPHASIS = 0.97
-LOG_FLOOR = 1.192092955078125e-07
 N_WHOLE = 2  # tokens that stand for the whole spectrogram: class and distillation
 
 LARGEST = {"num_hidden_layers": 1000, "num_mel_bins": 10_000, "max_length": 10_000}
 """Settings that take time or memory before the tensors are compared with them."""
 LARGEST_FLOAT = 1e6
 
+PARTS = {
+    "project": "attention.output.dense",
+    "widen": "intermediate.dense",
+    "narrow": "output.dense",
+    "norm1": "layernorm_before",
+    "norm2": "layernorm_after",
+}
+ATTENTION = ("query", "key", "value")
 PREFIX = "audio_spectrogram_transformer."
 MODEL_TYPE = "audio-spectrogram-transformer"
 
@@ -135,7 +140,7 @@ def expected_shapes(settings: AstConfig) -> dict[str, tuple[int, ...]]:
     }
     for i in range(settings.num_hidden_layers):
         layer = f"encoder.layer.{i}"
-        for name in ("query", "key", "value"):
+        for name in ATTENTION:
             shapes[f"{layer}.attention.attention.{name}.weight"] = (d, d)
             if settings.qkv_bias:
                 shapes[f"{layer}.attention.attention.{name}.bias"] = (d,)
@@ -174,185 +179,90 @@ def load_tensors(path: Path, settings: AstConfig) -> dict[str, Tensor]:
     return tensors
 
 
-class FrontEnd(nn.Module):
-    """Waveforms `(n, n_samples)` to normalised log-mel `(n, max_length, n_mels)`, zero-padded.
-
-    Computed in float64: in float32, pure tones and square waves miss the reference by 5e-4.
-    """
-
-    window: Tensor
-    mel: Tensor
-
-    def __init__(self, settings: AstConfig) -> None:
-        super().__init__()
-        self.settings = settings
-        window = torch.hann_window(FRAME, periodic=False, dtype=torch.float64)
-        self.register_buffer("window", window)
-        mel = htk_filters(16_000, N_FFT, settings.num_mel_bins, FMIN, FMAX)  # as Kaldi's
-        self.register_buffer("mel", torch.from_numpy(mel))
-
-    def forward(self, waveforms: Tensor) -> Tensor:
-        # one waveform at a time fits into a CPU's cache; a GPU is faster with all of them
-        if waveforms.device.type == "cpu" and len(waveforms) > 1:
-            return torch.cat([self.forward(one) for one in torch.split(waveforms, 1)])
-        frames = waveforms.double().unfold(1, FRAME, HOP)  # (n, n_frames, FRAME)
-        frames = frames - frames.mean(dim=2, keepdim=True)
-        before = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
-        frames = (frames - PREEMPHASIS * before) * self.window
-        spectrum = torch.view_as_real(torch.fft.rfft(frames, N_FFT))
-        power = spectrum.square().sum(dim=-1)
-        log_mel = (power @ self.mel).clamp(min=LOG_FLOOR).log().float()
-        settings = self.settings
-        padded = functional.pad(log_mel, (0, 0, 0, settings.max_length - log_mel.shape[1]))
-        return (padded - settings.mean) / (2 * settings.std) if settings.do_normalize else padded
+def block_of(settings: AstConfig, tensors: Mapping[str, Tensor], i: int) -> dict[str, Tensor]:
+    """Return the tensors of a layer under the names of `Block`."""
+    layer = f"encoder.layer.{i}"
+    parts = {
+        f"{ours}.{kind}": tensors[f"{layer}.{theirs}.{kind}"]
+        for ours, theirs in PARTS.items()
+        for kind in ("weight", "bias")
+    }
+    for kind in ("weight", "bias") if settings.qkv_bias else ("weight",):
+        names = (f"{layer}.attention.attention.{part}.{kind}" for part in ATTENTION)
+        parts[f"qkv.{kind}"] = torch.cat([tensors[name] for name in names])
+    return parts
 
 
-class Block(nn.Module):
-    """One layer: attention, then two linear maps, each added to its input.
+class Network(Stack):
+    """Normalised log-mel `(n, max_length, n_mels)` to tokens, those of the whole first."""
 
-    Tokens stay float32; the matrix products run in `dtype`.
-    """
-
-    def __init__(
-        self, settings: AstConfig, tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype
-    ) -> None:
-        super().__init__()
-        self.dtype = dtype
-        self.n_heads = settings.num_attention_heads
-        eps = settings.layer_norm_eps
-        self.norm1 = _layer_norm(tensors, f"{name}.layernorm_before", eps)
-        self.norm2 = _layer_norm(tensors, f"{name}.layernorm_after", eps)
-        parts = [f"{name}.attention.attention.{part}" for part in ("query", "key", "value")]
-        self.qkv = _linear(
-            torch.cat([tensors[f"{part}.weight"] for part in parts]),
-            torch.cat([tensors[f"{part}.bias"] for part in parts]) if settings.qkv_bias else None,
-            dtype,
-        )
-        self.project, self.widen, self.narrow = (
-            _linear(tensors[f"{name}.{part}.weight"], tensors[f"{name}.{part}.bias"], dtype)
-            for part in ("attention.output.dense", "intermediate.dense", "output.dense")
-        )
-
-    def forward(self, x: Tensor, n_kept: int) -> Tensor:
-        """Compute the first `n_kept` tokens of the layer's output, `(n, n_kept, d)`."""
-        query, key, value = self._heads(x, n_kept)
-        attended = functional.scaled_dot_product_attention(query, key, value)
-        return self._add(x[:, :n_kept], attended)
-
-    def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the layer's output and its attention, `(n, n_heads, n_tokens, n_tokens)`."""
-        query, key, value = self._heads(x, x.shape[1])
-        scores = query @ key.transpose(2, 3) * query.shape[3] ** -0.5
-        attention = scores.float().softmax(dim=3)
-        return self._add(x, attention.to(self.dtype) @ value), attention
-
-    def _heads(self, x: Tensor, n_kept: int) -> tuple[Tensor, Tensor, Tensor]:
-        d = x.shape[2]
-        x = self.norm1(x).to(self.dtype)
-        if n_kept == x.shape[1]:
-            query, key, value = torch.split(self.qkv(x), d, dim=2)
-        else:
-            weight, bias = self.qkv.weight, self.qkv.bias
-            query = functional.linear(x[:, :n_kept], weight[:d], None if bias is None else bias[:d])
-            rest = functional.linear(x, weight[d:], None if bias is None else bias[d:])
-            key, value = torch.split(rest, d, dim=2)
-        n, n_heads = x.shape[0], self.n_heads
-        query, key, value = (
-            part.view(n, -1, n_heads, d // n_heads).transpose(1, 2) for part in (query, key, value)
-        )
-        return query, key, value
-
-    def _add(self, x: Tensor, attended: Tensor) -> Tensor:
-        x = x + self.project(attended.transpose(1, 2).flatten(2))
-        added: Tensor = x + self.narrow(functional.gelu(self.widen(self.norm2(x).to(self.dtype))))
-        return added
-
-
-class Network(nn.Module):
-    """Normalised log-mel `(n, max_length, n_mels)` to tokens after the last norm."""
-
-    position: Tensor
+    place: Tensor
     whole: Tensor
 
     def __init__(
         self, settings: AstConfig, tensors: Mapping[str, Tensor], dtype: torch.dtype
     ) -> None:
-        super().__init__()
-        self.dtype = dtype
-        position = tensors["embeddings.position_embeddings"]
-        whole = [tensors[f"embeddings.{name}_token"] for name in ("cls", "distillation")]
-        self.register_buffer("whole", torch.cat(whole, dim=1) + position[:, :N_WHOLE])
-        self.register_buffer("position", position[:, N_WHOLE:].clone())
-        stride = (settings.frequency_stride, settings.time_stride)
-        self.patches = nn.Conv2d(
-            1, settings.hidden_size, settings.patch_size, stride, device="meta", dtype=dtype
-        )
-        name = "embeddings.patch_embeddings.projection"
-        self.patches.weight = _fixed(tensors[f"{name}.weight"], dtype)
-        self.patches.bias = _fixed(tensors[f"{name}.bias"], dtype)
-        self.blocks = nn.ModuleList(
-            Block(settings, tensors, f"encoder.layer.{i}", dtype)
+        eps = settings.layer_norm_eps
+        blocks = (
+            Block(
+                block_of(settings, tensors, i),
+                n_heads=settings.num_attention_heads,
+                eps=eps,
+                dtype=dtype,
+            )
             for i in range(settings.num_hidden_layers)
         )
-        self.norm = _layer_norm(tensors, "layernorm", settings.layer_norm_eps)
+        super().__init__(blocks, layer_norm(tensors, "layernorm", eps))
+        self.dtype = dtype
+        place = tensors["embeddings.position_embeddings"]
+        whole = [tensors[f"embeddings.{name}_token"] for name in ("cls", "distillation")]
+        self.register_buffer("whole", torch.cat(whole, dim=1) + place[:, :N_WHOLE])
+        self.register_buffer("place", place[:, N_WHOLE:].clone())
+        name = "embeddings.patch_embeddings.projection"
+        stride = (settings.frequency_stride, settings.time_stride)
+        weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
+        self.patches = patches(weight, bias, dtype, stride)
 
-    def embed(self, log_mel: Tensor) -> Tensor:
-        """Return the tokens before the first layer, `(n, n_tokens, d)`."""
-        image = log_mel.to(self.dtype).unsqueeze(1).transpose(2, 3)  # (n, 1, n_mels, max_length)
-        patches = self.patches(image).flatten(2).transpose(1, 2)
-        whole = self.whole.expand(log_mel.shape[0], -1, -1)
-        return torch.cat([whole, patches + self.position], dim=1)
-
-    def forward(self, log_mel: Tensor, n_kept: int) -> Tensor:
-        """Return the first `n_kept` tokens; the last layer computes no others."""
-        x = self.embed(log_mel)
-        last = len(self.blocks) - 1
-        for i, block in enumerate(self.blocks):
-            x = block(x, n_kept if i == last else x.shape[1])
-        normed: Tensor = self.norm(x[:, :n_kept])
-        return normed
-
-
-def _fixed(tensor: Tensor, dtype: torch.dtype) -> nn.Parameter:
-    return nn.Parameter(tensor.to(dtype), requires_grad=False)
-
-
-def _linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> nn.Linear:
-    n_out, n_in = weight.shape
-    linear = nn.Linear(n_in, n_out, bias=bias is not None, device="meta", dtype=dtype)
-    linear.weight = _fixed(weight, dtype)
-    if bias is not None:
-        linear.bias = _fixed(bias, dtype)
-    return linear
-
-
-def _layer_norm(tensors: Mapping[str, Tensor], name: str, eps: float) -> nn.LayerNorm:
-    norm = nn.LayerNorm(len(tensors[f"{name}.weight"]), eps, device="meta")
-    norm.weight = _fixed(tensors[f"{name}.weight"], torch.float32)
-    norm.bias = _fixed(tensors[f"{name}.bias"], torch.float32)
-    return norm
+    def embed(self, spectrogram: Tensor) -> Tensor:
+        image = spectrogram.to(self.dtype).unsqueeze(1).transpose(2, 3)  # (n, 1, n_mels, t)
+        x = self.patches(image).flatten(2).transpose(1, 2) + self.place
+        return torch.cat([self.whole.expand(x.shape[0], -1, -1), x], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectrogramTransformer(PretrainedNetwork):
+class SpectrogramTransformer(PatchTransformer):
     """AST: `clip` and `cls` (n, 768), `bands` (n, 12, 768), `frames` (n, t, 768).
 
     `clip` is the mean of the two whole-spectrogram tokens, `cls` the first of them. `frames` are
     the patches averaged over frequency, one per 0.1 s (99 for 10 s), `bands` over time; patches
     that reach into the zero padding are left out of both. A clip of more than 1024 frames
     (164,239 samples) is cut into windows of 1024, the last one moved back to end with the clip,
-    and their vectors are averaged; `frames` then follow one another without the overlap.
+    and their vectors are averaged; `frames` then follow one another without the overlap. `layer`
+    is the layer whose tokens are taken, 1 to 12; of 12 they have passed the last norm.
     """
 
-    sample_rate: int = 16_000
-
-    native_rate: ClassVar[int] = 16_000
-    outputs: ClassVar[tuple[str, ...]] = ("clip", "cls", "bands", "frames")
-    batch_size: ClassVar[dict[str, int]] = {"cpu": 4, "cuda": 64}
+    outputs: ClassVar[tuple[str, ...]] = ("clip", "cls", "bands", "frames", "map")
+    n_whole: ClassVar[int] = N_WHOLE
+    frame: ClassVar[int] = FRAME
 
     @property
     def min_samples(self) -> int:
-        return FRAME
+        return FRAME  # one frame, padded
+
+    @property
+    def longest(self) -> int:
+        return self.settings.max_length
+
+    @property
+    def n_bands(self) -> int:
+        return self.settings.n_bands
+
+    @property
+    def stride(self) -> int:
+        return self.settings.time_stride
+
+    def n_columns(self, n_frames: int) -> int:
+        return self.settings.n_columns(n_frames)
 
     @cached_property
     def settings(self) -> AstConfig:
@@ -361,8 +271,11 @@ class SpectrogramTransformer(PretrainedNetwork):
         is_folder = checkpoint is not None and checkpoint.path.is_dir()
         return read_settings(checkpoint.path) if checkpoint and is_folder else AstConfig()
 
-    @cached_property
-    def _parts(self) -> tuple[FrontEnd, Network, Any]:
+    @property
+    def layers(self) -> range:
+        return range(1, self.settings.num_hidden_layers + 1)
+
+    def build(self) -> tuple[nn.Module, Stack]:
         checkpoint, settings = self.checkpoint, self.settings
         if checkpoint is None:
             tensors = random_tensors(settings)
@@ -370,61 +283,11 @@ class SpectrogramTransformer(PretrainedNetwork):
             path = checkpoint.path
             file = path / "model.safetensors" if path.is_dir() else path
             tensors = load_tensors(file, settings)
-        network = Network(settings, tensors, self.dtype)
-        run = compile_for(network, self)
-        return FrontEnd(settings).to(self.device), network, run
-
-    def windows(self, n_samples: int) -> list[tuple[int, int]]:
-        """List the windows of a clip as samples, start and stop."""
-        n_frames, longest = 1 + (n_samples - FRAME) // HOP, self.settings.max_length
-        if n_frames <= longest:
-            return [(0, n_samples)]
-        starts = [*range(0, n_frames - longest, longest), n_frames - longest]
-        length = (longest - 1) * HOP + FRAME
-        return [(start * HOP, start * HOP + length) for start in starts]
-
-    def features(self, waveforms: Tensor) -> Tensor:
-        """Return the input of the network for waveforms of one window, `(n, 1024, 128)`."""
-        with without_tf32():
-            return self._parts[0](waveforms)  # type: ignore[no-any-return]
-
-    @without_tf32()
-    def forward(self, waveforms: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
-        windows = self.windows(waveforms.shape[1])
-        rows = torch.stack([waveforms[:, start:stop] for start, stop in windows], dim=1)
-        at_once = max(len(waveforms), self.batch_size[waveforms.device.type])
-        parts = [self._encode(part, wanted) for part in torch.split(rows.flatten(0, 1), at_once)]
-        outputs = {
-            name: torch.unflatten(torch.cat([part[name] for part in parts]), 0, rows.shape[:2])
-            for name in parts[0]
-        }
-        return {
-            name: self._in_a_row(output, windows) if name == "frames" else output.mean(dim=1)
-            for name, output in outputs.items()
-        }
-
-    def _encode(self, waveforms: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
-        """Compute the wanted outputs of waveforms of one window each."""
-        front_end, _, run = self._parts
-        settings = self.settings
-        pruned = wanted <= {"clip", "cls"}
-        tokens = run(front_end(waveforms), N_WHOLE if pruned else settings.n_tokens).float()
-        outputs = {"clip": tokens[:, :N_WHOLE].mean(dim=1), "cls": tokens[:, 0]}
-        if not pruned:
-            patches = torch.unflatten(tokens[:, N_WHOLE:], 1, (settings.n_bands, -1))
-            n_frames = 1 + (waveforms.shape[1] - FRAME) // HOP
-            patches = patches[:, :, : settings.n_columns(n_frames)]  # without the padding
-            outputs |= {"bands": patches.mean(dim=2), "frames": patches.mean(dim=1)}
-        return {name: outputs[name] for name in wanted}
-
-    def _in_a_row(self, frames: Tensor, windows: list[tuple[int, int]]) -> Tensor:
-        """Join `(n, n_windows, t, d)` along time, without frames that the last window repeats."""
-        if len(windows) == 1:
-            return frames[:, 0]
-        step = self.settings.time_stride * HOP
-        end_of_last_but_one = windows[-2][0] + (frames.shape[2] - 1) * step
-        first_new = max(0, (end_of_last_but_one - windows[-1][0]) // step + 1)
-        return torch.cat([frames[:, :-1].flatten(1, 2), frames[:, -1, first_new:]], dim=1)
+        mean, std = (settings.mean, settings.std) if settings.do_normalize else (0.0, 0.5)
+        front_end = Fbank(
+            n_bands=settings.num_mel_bins, mean=mean, std=std, n_frames=settings.max_length
+        )
+        return front_end, Network(settings, tensors, self.dtype)
 
     @torch.inference_mode()
     def attention(self, waveform: np.ndarray) -> Iterator[np.ndarray]:
@@ -449,3 +312,32 @@ class SpectrogramTransformer(PretrainedNetwork):
             with without_tf32():
                 x, attention = block.attention(x)  # type: ignore[operator]
             yield attention[0].cpu().numpy()
+
+    def attention_map(self, waveform: np.ndarray) -> np.ndarray:
+        """Say where the class token looks in a clip: `(n_columns, n_bands)`, low bands first.
+
+        Attention rollout (Abnar and Zuidema, "Quantifying attention flow in transformers", ACL
+        2020): each layer's attention, averaged over the heads and with the residual path as half
+        of it, is multiplied through all layers. Only the first window of a longer clip is seen, and
+        patches in the padding are left out.
+        """
+        start, stop = self.windows(len(waveform))[0]
+        settings = self.settings
+        layers = [layer.mean(axis=0) for layer in self.attention(waveform[start:stop])]
+        flow = np.zeros(len(layers[0]), dtype=np.float64)
+        flow[0] = 1.0
+        for layer in reversed(layers):  # the class token's row alone, from the last layer back
+            flow = 0.5 * flow + 0.5 * (flow @ layer)
+        patches = flow[N_WHOLE:].reshape(settings.n_bands, -1)
+        n_columns = settings.n_columns(1 + (stop - start - FRAME) // HOP)
+        return patches[:, :n_columns].T
+
+    @property
+    def patch_centres_hz(self) -> np.ndarray:
+        """Say around which frequency each row of patches lies, `(n_bands,)`."""
+        settings = self.settings
+        low, high = (1127 * np.log1p(hz / 700) for hz in (FMIN, FMAX))
+        middle = (settings.patch_size + 1) / 2  # of the first row, in mel bands from 1
+        bands = middle + settings.frequency_stride * np.arange(settings.n_bands)
+        mels = low + (high - low) * bands / (settings.num_mel_bins + 1)
+        return np.asarray(700 * np.expm1(mels / 1127))

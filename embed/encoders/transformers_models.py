@@ -37,6 +37,8 @@ MOST_BANDS = 10**4
 """Largest number of mel bands or frequencies, and of other features per frame."""
 MOST_PARAMETERS = 2 * 10**9
 """Parameters of a network without tensors: 8 GB."""
+AUDIO_PARTS = {"clap": "audio_model", "pe_audio": "audio_encoder"}
+"""The part that hears, of models of sound and text, by their type."""
 INPUTS = {"audio": ("audio", "input_values", "input_features"), "pixels": ("pixel_values",)}
 
 
@@ -122,7 +124,7 @@ def read_config(folder: Path, display_name: str, *, takes: str = "audio") -> Any
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model: Any = MODEL_MAPPING.get(type(config), None)
         model = model[0] if isinstance(model, tuple) else model
-    taken = "audio" if kind == "clap" else getattr(model, "main_input_name", "nothing known")
+    taken = "audio" if kind in AUDIO_PARTS else getattr(model, "main_input_name", "nothing known")
     if taken not in INPUTS[takes]:
         raise ValueError(f"{display_name} is of type {kind!r} and takes {taken}, not {takes}")
     for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
@@ -252,8 +254,8 @@ def _check_complete(model: nn.Module, part: nn.Module, missing: set[str], where:
 
 
 def _encoding_part(model: Any, config: Any) -> nn.Module:
-    if config.model_type == "clap":
-        return model.audio_model  # type: ignore[no-any-return]
+    if config.model_type in AUDIO_PARTS:
+        return getattr(model, AUDIO_PARTS[config.model_type])  # type: ignore[no-any-return]
     if getattr(config, "is_encoder_decoder", False):
         return model.get_encoder()  # type: ignore[no-any-return]
     return model  # type: ignore[no-any-return]

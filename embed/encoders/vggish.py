@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from embed.encoders.band_power import htk_filters
-from embed.pretrained import SEED, PretrainedNetwork, compile_for, without_tf32
+from embed.layers import LAST, LayeredNetwork, outputs_of_map
+from embed.pretrained import SEED, compile_for, without_tf32
 from fetch.vggish_weights import (
     CONVOLUTIONS,
     LINEARS,
@@ -26,6 +27,9 @@ from fetch.vggish_weights import (
     is_torchvggish,
     load_tensors,
 )
+
+if TYPE_CHECKING:
+    from embed.pooling import Pooling
 
 RATE = 16_000
 FRAME, HOP, N_FFT = 400, 160, 512
@@ -87,7 +91,11 @@ class FrontEnd(nn.Module):
 
 
 class Network(nn.Module):
-    """Log-mel `(n, 96, 64)` to embeddings `(n, 128)`."""
+    """Log-mel `(n, 96, 64)` to the maps after some blocks of convolutions, and to embeddings.
+
+    A map is `(n, channels, t, n_bands)`; `LAST` is the embedding, `(n, 128)`. Nothing is computed
+    above the last wanted one.
+    """
 
     def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
         super().__init__()
@@ -105,31 +113,39 @@ class Network(nn.Module):
         self.linears.to(dtype=dtype)
         self.convolutions.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, log_mel: Tensor) -> Tensor:
+    def forward(self, log_mel: Tensor, *wanted: int) -> tuple[Tensor, ...]:
+        """Compute the wanted blocks and `LAST`, lowest first."""
         x = log_mel.unsqueeze(1).to(self.dtype, memory_format=torch.channels_last)
+        block, outputs = 0, []
         for name, convolution in self.convolutions.items():
             x = convolution(x)
             if name in POOLED:  # before the ReLU, which then has a quarter of the work
                 x = functional.max_pool2d(x, 2)
+                block += 1
             x = functional.relu_(x)
+            if name in POOLED and block in wanted:
+                outputs.append(x.float())
+            if block == wanted[-1]:
+                return tuple(outputs)
         x = x.permute(0, 2, 3, 1).flatten(1)  # (n, 6 * 4 * 512), channels fastest
         for name, linear in self.linears.items():
             x = linear(x) if name == "fc2" else functional.relu_(linear(x))
-        return x.float()
+        return (*outputs, x.float())
 
 
 @dataclass(frozen=True, kw_only=True)
-class VGGish(PretrainedNetwork):
+class VGGish(LayeredNetwork):
     """VGGish: `clip` (n_clips, 128), `frames` (n_clips, t, 128).
 
     `frames` has one vector per 0.96 s, each of a window of 15,600 samples (10 for 10 s); the rest
-    at the end is dropped. `clip` is their mean.
+    at the end is dropped. `clip` is their mean. `layer` is the block of convolutions after which
+    the map is taken, 1 to 4: 32, 16, 8 and 4 bands, and 48, 24, 12 and 6 frames per window.
     """
 
     sample_rate: int = RATE
 
     native_rate: ClassVar[int] = RATE
-    outputs: ClassVar[tuple[str, ...]] = ("clip", "frames")
+    outputs: ClassVar[tuple[str, ...]] = ("clip", "frames", "bands", "map")
     batch_size: ClassVar[dict[str, int]] = {"cpu": 8, "cuda": 64}
 
     @property
@@ -155,11 +171,35 @@ class VGGish(PretrainedNetwork):
         with without_tf32():
             return torch.unflatten(self._parts[0](windows.flatten(0, 1)), 0, windows.shape[:2])
 
+    @property
+    def layers(self) -> range:
+        return range(1, len(POOLED) + 1)
+
+    def why_not(self, pooling: Pooling) -> str:
+        if self.layer == LAST and pooling.source in ("bands", "map"):
+            return (
+                f"the last layer of vggish has no {pooling.source!r} output; its layers "
+                f"{self.layers[0]} to {self.layers[-1]} have"
+            )
+        return super().why_not(pooling)
+
     @without_tf32()
-    def forward(self, waveforms: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
+    def forward_layers(
+        self, waveforms: Tensor, wanted: Mapping[int, frozenset[str]]
+    ) -> dict[int, dict[str, Tensor]]:
         front_end, run = self._parts
         windows = waveforms.unfold(1, WINDOW, STEP)  # (n_clips, t, WINDOW)
         parts = torch.split(windows.flatten(0, 1), WINDOWS_AT_ONCE[waveforms.device.type])
-        rows = torch.cat([run(front_end(part)) for part in parts])
-        frames = torch.unflatten(rows, 0, windows.shape[:2])
-        return {"frames": frames, "clip": frames.mean(dim=1)}
+        outputs = zip(*(run(front_end(part), *wanted) for part in parts), strict=True)
+        by_window = (torch.unflatten(torch.cat(output), 0, windows.shape[:2]) for output in outputs)
+        return {
+            layer: self._outputs(output, wanted[layer])
+            for layer, output in zip(wanted, by_window, strict=True)
+        }
+
+    def _outputs(self, output: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
+        """Pool embeddings `(n, n_windows, 128)` or maps `(n, n_windows, channels, t, n_bands)`."""
+        if output.ndim == 3:
+            return {"frames": output, "clip": output.mean(dim=1)}
+        in_a_row = output.permute(0, 4, 1, 3, 2).flatten(2, 3)  # (n, n_bands, n_windows * t, d)
+        return outputs_of_map(in_a_row, wanted)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from embed.encoders.hidden_states import HiddenStates
 
@@ -20,8 +20,6 @@ class Wav2Vec2(HiddenStates):
 
     Waveforms are scaled to mean 0 and variance 1 first, so the level of a clip has no effect.
     """
-
-    display_name: ClassVar[str] = "wav2vec2"
 
     @property
     def folder(self) -> Path | None:

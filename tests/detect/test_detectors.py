@@ -461,7 +461,7 @@ class TestAgainstStock:
 
         scores = -KNN(k=1, metric="cosine").fit(X).score_samples(test)
 
-        np.testing.assert_allclose(scores**2 / 2, stock, 1e-6)
+        np.testing.assert_allclose(2 * scores, stock, 1e-6)
 
     def test_one_class_svm(self, clips):
         X, test = clips
@@ -576,15 +576,90 @@ BANDS_OF_TRAINING = np.array(
 )  # three clips of two bands
 
 
-@pytest.mark.parametrize(("over_bands", "expected"), [("mean", 0.25), ("max", 0.5)])
+@pytest.mark.parametrize(("over_bands", "expected"), [("mean", 0.125), ("max", 0.25)])
 def test_beam_takes_the_nearest_clip_of_each_band(over_bands, expected):
     # band 0 points along the third clip's; band 1 is 60 degrees from the nearest, the third's
     clip = np.array([[[7.0, 7.0], [-np.sqrt(3), -1]]])
     clip[0, 1] = [np.cos(np.pi / 3), -np.sin(np.pi / 3)]
     detector = BandKNN(over_bands=over_bands).fit(BANDS_OF_TRAINING)
 
-    np.testing.assert_allclose(detector.band_distances(clip), [[0.0, 0.5]], atol=1e-12)
+    np.testing.assert_allclose(detector.band_distances(clip), [[0.0, 0.25]], atol=1e-12)
     np.testing.assert_allclose(-detector.score_samples(clip), [expected])
+
+
+def at_degrees(*angles: float) -> np.ndarray:
+    """Clips of one band, at these angles; (n, 1, 2)."""
+    radians = np.radians(angles)
+    return np.stack([np.cos(radians), np.sin(radians)], axis=1)[:, None]
+
+
+def test_varmin_of_beam_by_hand():
+    # D = (1 - cosine) / 2: 0 to 60 degrees 1/4, 0 to 180 1, 60 to 180 3/4
+    first, second = at_degrees(0, 60, 180), at_degrees(0, 0, 0)
+    X = np.concatenate([first, second], axis=1)  # the clips agree in the second band
+    clip = np.concatenate([at_degrees(25), at_degrees(180)], axis=1)
+
+    detector = BandKNN(normalize="varmin", density_k=2).fit(X)
+
+    # b = 5/8, 1/2, 7/8; nearest others: d = 1/4, 1/4, 3/4 with b = 1/2, 5/8, 1/2 around them
+    np.testing.assert_allclose(detector.density_, [[5 / 8, 1 / 2, 7 / 8], [0, 0, 0]], atol=1e-6)
+    # Cov(d, b) = -1/144 and Var(b) = 1/288: the multiple is negative and stays so
+    np.testing.assert_allclose(detector.multiple_, [-2, 0], rtol=1e-5)
+    # at 25 degrees, the clip at 0 is nearest, but the one at 60 is once adjusted
+    adjusted = [(1 - np.cos(np.radians(35))) / 2 + 2 * 1 / 2, 1.0]
+    np.testing.assert_allclose(detector.band_distances(clip), [adjusted], rtol=1e-5)
+    np.testing.assert_allclose(-detector.score_samples(clip), [np.mean(adjusted)], rtol=1e-5)
+
+
+def test_ldn_of_beam_by_hand():
+    detector = BandKNN(normalize="ldn", density_k=2).fit(at_degrees(0, 60, 180))
+
+    distances = detector.band_distances(at_degrees(90))  # D = 1/2 to 0 and 180
+
+    nearest_of = (1 - np.cos(np.radians(30))) / 2 / (1 / 2), 1 / 2 / (7 / 8)
+    np.testing.assert_allclose(distances, [[min(nearest_of)]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("normalize", ["none", "ldn", "varmin"])
+def test_knn_of_one_band_by_its_cosine_is_beam(normalize, rng):
+    X, clips = rng.normal(size=(30, 1, 5)), rng.normal(size=(7, 1, 5))
+    domains = np.array(["source"] * 22 + ["target"] * 8)
+
+    for per_domain in (False, True):
+        options = {"normalize": normalize, "density_k": 4, "per_domain": per_domain}
+        beam = BandKNN(k=2, **options).fit(X, None, domains)
+        knn = KNN(k=2, metric="cosine", **options).fit(X[:, 0], None, domains)
+        scores = beam.score_samples(clips)
+        np.testing.assert_allclose(knn.score_samples(clips[:, 0]), scores, rtol=1e-4, atol=1e-5)
+
+
+def test_banks_per_domain_by_hand():
+    X = np.array([[0.0], [1], [3], [100], [110], [130]])
+    domains = np.array(["source"] * 3 + ["target"] * 3)
+
+    detector = KNN(k=1, per_domain=True).fit(X, None, domains)
+    scores = -detector.score_samples(np.array([[5.0], [104.0]]))
+
+    # own distances 1, 1, 2 and 10, 10, 20
+    deviation = np.sqrt(2) / 3
+    expected = [(2 - 4 / 3) / deviation, (4 - 40 / 3) / (10 * deviation)]
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("domains", "message"),
+    [
+        (None, "needs training clips of two domains, .* these have none"),
+        (["source"] * 4, "these have source"),
+        (["source"] * 3 + ["target"], "domain target: .*"),
+    ],
+)
+@pytest.mark.parametrize("cls", [KNN, BandKNN])
+def test_banks_per_domain_need_two_domains(cls, domains, message, rng):
+    X = rng.normal(size=(4, 2) if cls is KNN else (4, 1, 2))
+
+    with pytest.raises(ValueError, match=message):
+        cls(per_domain=True).fit(X, None, None if domains is None else np.array(domains))
 
 
 @pytest.mark.parametrize("name", DETECTORS)

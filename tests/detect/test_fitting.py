@@ -15,6 +15,7 @@ from detect.fitting import (
     fit_and_score,
     units,
 )
+from detect.out_of_fold import out_of_fold
 
 
 @pytest.fixture(params=DETECTORS)
@@ -139,6 +140,23 @@ def test_an_error_of_a_fit_names_detector_machine_and_number_of_clips():
 
     with pytest.raises(ValueError, match=r"knn on slider id_00 \(1 clips\): .*minimum of 2"):
         fit_and_score(unit, Embeddings(), DetectorChoice("knn", {"normalize": "ldn"}))
+
+
+def test_domains_of_training_clips_reach_the_detectors_that_take_them():
+    clips = table(ids=("id_00",), n_train=12)
+    domains = tuple("target" if key.endswith(("1.wav", "2.wav")) else "source" for key in clips.key)
+    choice = DetectorChoice("knn", {"per_domain": True})
+    (unit,) = units(replace(clips, domain=domains))
+
+    fitted = fit_and_score(unit, Embeddings(), choice).detector
+    held_out = out_of_fold(unit, Embeddings(), choice)
+
+    assert [len(bank.clips_) for bank in last_step(fitted).banks_] == [
+        unit.train_domains.count(name) for name in ("source", "target")
+    ]
+    assert np.isfinite(held_out.scores).all()
+    with pytest.raises(ValueError, match="per_domain needs training clips of two domains"):
+        fit_and_score(units(clips)[0], Embeddings(), choice)
 
 
 def test_frames_given_to_a_vector_detector_are_refused_with_advice():

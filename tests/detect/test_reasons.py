@@ -1,12 +1,14 @@
 """Reasons: a change that was made to a band at a time is named, in words and numbers."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from detect.profile import NormalProfile
 from detect.reasons import Reason, explain, hertz, seconds
+from detect.reconstruction import WorstRebuilt
 
 N_BANDS, N_FRAMES, STEP = 40, 300, 0.032
 LOW = np.arange(N_BANDS) * 200.0
@@ -183,3 +185,18 @@ def test_a_reason_takes_a_few_milliseconds(rng):
         spent.append(time.process_time() - start)
 
     assert min(spent) < 0.02
+
+
+def test_the_sentence_says_where_an_autoencoder_is_wrong_and_what_a_member_heard(profile, rng):
+    reason = explain(normal_clip(rng), profile, shares={"mlp": 0.6, "wave": 0.4})
+    worst = WorstRebuilt(3.12, 2100.0, 2600.0, 0.5, 1.0)
+    reason = replace(reason, rebuilt=worst, rebuilt_by="mlp", kinds={"wave": "brightness"})
+
+    assert (
+        reason.later_by(10.0)
+        .sentence.removeprefix(reason.finding)
+        .startswith(
+            "; mlp rebuilds it with 3.1 times the error of the training clips at 2.1 to 2.6 kHz, "
+            "from 10.5 to 11.0 s; found by mlp 60%, wave 40% (brightness)"
+        )
+    )

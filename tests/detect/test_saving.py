@@ -41,6 +41,16 @@ def test_a_loaded_detector_rates_as_the_saved_one(name, tmp_path):
     np.testing.assert_array_equal(rated(name, detector, unit, read), before)
 
 
+def test_banks_per_domain_are_saved_with_their_detector(tmp_path, rng):
+    X, domains = rng.normal(size=(20, 2, 3)), np.array(["source", "target"]).repeat(10)
+    detector = make_detector("beam", per_domain=True, normalize="varmin").fit(X, None, domains)
+
+    save_detector(detector, tmp_path / "one")
+
+    loaded = load_detector(tmp_path / "one")
+    np.testing.assert_array_equal(loaded.score_samples(X), detector.score_samples(X))
+
+
 def test_a_detector_without_a_scaler_is_saved_too(tmp_path):
     from sklearn.ensemble import IsolationForest
 

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_networks import save_small, tensors_of
 
 from embed import ENCODERS, encoder_row, make_encoder, make_pooling
 from embed.converted import PACKAGES, Converted, Copy, to_onnx
+from embed.encoders.efficientat import BLOCKS
 
 INSTALLED = [b for b, needs in PACKAGES.items() if all(find_spec(name) for name in needs)]
 
@@ -91,6 +93,15 @@ def _ast(folder: Path, monkeypatch) -> Path:
     return folder
 
 
+def _efficientat(folder: Path, monkeypatch) -> str:
+    from embed.encoders import efficientat
+
+    monkeypatch.setattr(efficientat, "BLOCKS", (BLOCKS[3], BLOCKS[-1]))
+    monkeypatch.setattr(efficientat, "LAST_LAYER", 3)
+    monkeypatch.setitem(efficientat.WIDTHS, "mn10", 0.1)
+    return "random"
+
+
 def _wav2vec2(folder: Path, monkeypatch) -> Path:
     from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
@@ -107,10 +118,16 @@ def _resnet50(folder: Path, monkeypatch) -> Path:
     return folder
 
 
+def _patches(name: str):
+    return lambda folder, monkeypatch: save_small(folder, name, tensors_of(name, depth=1))
+
+
 SMALL = {
+    **{name: _patches(name) for name in ("beats", "eat", "ced", "dasheng")},
     "panns": _panns,
     "vggish": _vggish,
     "ast": _ast,
+    "efficientat": _efficientat,
     "wav2vec2": _wav2vec2,
     "resnet50": _resnet50,
 }
@@ -489,11 +506,11 @@ def test_a_converted_call_that_fails_is_told_in_one_line(
     failure, backend, small, monkeypatch, exported_once
 ):
     def start(model, precision):
-        def call(x: np.ndarray) -> np.ndarray:
+        def call(x: np.ndarray) -> list[np.ndarray]:
             if len(called) > 1 and isinstance(failure, Exception):
                 raise failure
             called.append(1)
-            return x if len(called) < 2 else x[:1]
+            return [x if len(called) < 2 else x[:1]]
 
         return Copy((None, None), call)
 

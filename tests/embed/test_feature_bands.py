@@ -65,7 +65,13 @@ def test_the_waveform_has_no_band():
 
 
 @pytest.mark.parametrize(
-    ("encoder", "pooling"), [("panns", "clip"), ("mfcc", "mean"), ("logmel", "frames")]
+    ("encoder", "pooling"), [("panns", "clip"), ("mfcc", "mean"), ("mfcc", "frames")]
 )
 def test_other_vectors_have_no_bands(encoder, pooling):
     assert feature_bands(encoder, pooling) is None
+
+
+def test_frames_have_the_bands_of_log_mel_and_their_step_in_time():
+    bands = feature_bands("logmel", "frames", {"hop_length": 256, "n_mels": 64})
+
+    assert (len(bands.low_hz), bands.frame_seconds) == (64, 256 / 16_000)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from embed import POOLINGS, make_pooling
-from embed.pooling import GWRP, RDP, Fluctuation, GeM, Quiet
+from embed.pooling import GWRP, RDP, Bands, Fluctuation, GeM, Quiet
 
 
 @pytest.fixture(params=["numpy", "torch"])
@@ -54,10 +54,28 @@ def test_gem_of_zeros_is_zero():
 def test_rdp_weights_frames_by_their_deviation(frames):
     x = exact(frames)
     deviation = np.linalg.norm(x - x.mean(1, keepdims=True), axis=2)
-    weights = (deviation / deviation.mean(1, keepdims=True)) ** 10
+    weights = (1 + deviation / deviation.max(1, keepdims=True)) ** 10
     weights /= weights.sum(1, keepdims=True)
 
     close(RDP(gamma=10)(frames), (x * weights[..., None]).sum(1))
+
+
+def test_rdp_by_hand():
+    x = np.array([[[0.0], [0.0], [0.0], [4.0]]])  # mean 1, distances 1, 1, 1, 3
+
+    # weights (4/3)^2 three times and 2^2: 16, 16, 16 and 36 of 84
+    close(RDP(gamma=2)(x), [[4 * 36 / 84]], atol=1e-12)
+
+
+def test_bands_are_pooled_each_by_itself():
+    still, moving = [[1.0], [1.0], [1.0], [1.0]], [[0.0], [0.0], [0.0], [4.0]]
+    x = np.array([[still, moving]])  # (1, 2 bands, 4 frames, 1)
+
+    close(Bands(over_time="rdp", gamma=2)(x), [[[1.0], [4 * 36 / 84]]], atol=1e-12)
+    close(Bands(over_time="rdp", gamma=0)(x), [[[1.0], [1.0]]], atol=1e-12)
+    close(Bands(over_time="max")(x), [[[1.0], [4.0]]])
+    assert Bands()(x) is x
+    assert (Bands().source, Bands(over_time="max").source) == ("bands", "map")
 
 
 def test_rdp_runs_from_the_mean_to_the_frame_that_deviates_most(frames):
@@ -69,6 +87,7 @@ def test_rdp_runs_from_the_mean_to_the_frame_that_deviates_most(frames):
 
 def test_rdp_of_a_constant_is_the_constant():
     close(RDP()(torch.full((1, 7, 4), -100.0)), np.full((1, 4), -100.0))
+    close(RDP(gamma=1e4)(torch.full((1, 7, 4), -100.0)), np.full((1, 4), -100.0))
 
 
 def test_quiet_is_the_mean_of_the_lowest_quarter_per_band(frames):

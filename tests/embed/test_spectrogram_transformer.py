@@ -232,6 +232,24 @@ def test_attention_is_the_published_models_one_layer_at_a_time(
         np.testing.assert_allclose(ours, expected[0], atol=1e-6)
 
 
+def test_the_rollout_of_attention_is_where_the_class_token_looks(
+    encoder: SpectrogramTransformer,
+) -> None:
+    waveform = noise(RATE)
+
+    attention = encoder.attention_map(waveform)
+
+    flow = np.eye(1214)
+    for layer in encoder.attention(waveform):
+        flow = (0.5 * layer.mean(axis=0) + 0.5 * np.eye(1214)) @ flow
+    expected = flow[0, 2:].reshape(12, 101)[:, :9].T
+    np.testing.assert_allclose(attention, expected, rtol=1e-3)
+    centres = encoder.patch_centres_hz
+    assert (np.diff(centres) > 0).all()
+    assert 20 < centres[0] < 500
+    assert 5000 < centres[-1] < 8000
+
+
 def test_attention_of_less_or_more_than_one_window_is_refused(
     encoder: SpectrogramTransformer,
 ) -> None:

@@ -202,9 +202,9 @@ def test_a_long_clip_runs_in_parts_of_bounded_size(
     front_end, run = encoder._parts
     sizes = []
 
-    def counting(log_mel: torch.Tensor) -> torch.Tensor:
+    def counting(log_mel: torch.Tensor, *layers: int) -> tuple[torch.Tensor, ...]:
         sizes.append(len(log_mel))
-        return run(log_mel)
+        return run(log_mel, *layers)
 
     monkeypatch.setitem(encoder.__dict__, "_parts", (front_end, counting))
     monkeypatch.setattr("embed.encoders.vggish.WINDOWS_AT_ONCE", {"cpu": 2})

@@ -7,12 +7,14 @@ import pytest
 from command_line import Pipeline, Ran
 
 import run_pipeline
+from pipeline.page_evidence import Evidence
 
 
 @pytest.fixture
 def pipeline(tmp_path, monkeypatch, capsys) -> Pipeline:
-    """Run the command in this process, in a folder of its own."""
+    """Run the command in this process, in a folder of its own, without sounds on its pages."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.run_page.page_evidence", lambda *_, **__: Evidence())
 
     def run(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["run_pipeline.py", *map(str, arguments)])

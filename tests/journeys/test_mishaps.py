@@ -24,7 +24,7 @@ from embed import ENCODERS
 from embed.recordings.dataset import DataSet
 from ground.registry import Row as EncoderRow
 from pipeline.run_folder import RunFolder
-from report import figures, page
+from report import figures, page, result_files
 
 RATE = 16_000
 ROOT = Path(__file__).resolve().parents[2]
@@ -605,9 +605,7 @@ def by_detector(grid: Path) -> dict[str, dict[str, str]]:
         return {row["detector"]: row for row in csv.DictReader(file)}
 
 
-def test_a_page_that_cannot_be_written_costs_one_combination_its_files_and_nobody_else(
-    data, pipeline, monkeypatch
-):
+def test_a_page_that_cannot_be_written_costs_the_page_and_nothing_else(data, pipeline, monkeypatch):
     def write_report(folder, run):
         if "knn" in run.title:
             raise RuntimeError("the pen is empty")
@@ -615,6 +613,26 @@ def test_a_page_that_cannot_be_written_costs_one_combination_its_files_and_nobod
 
     really = page.write_report
     monkeypatch.setattr(page, "write_report", write_report)
+    ran = pipeline("--data", data, "--detector", "knn,pca", "--pooling", "mean")
+
+    assert ran.code == 0
+    assert "there is no report.html: the pen is empty" in ran.text
+    assert not any(row.get("error") for row in by_detector(ran.folder).values())
+    finished = {path.parent.name for path in ran.folder.glob("*/results.json")}
+    assert finished == {"logmel-mean-knn", "logmel-mean-pca"}
+    assert "logmel-mean-knn/report.html" not in (ran.folder / "leaderboard.html").read_text()
+
+
+def test_a_file_that_cannot_be_written_costs_one_combination_its_files_and_nobody_else(
+    data, pipeline, monkeypatch
+):
+    def write_ranking(folder, *more):
+        if "knn" in folder.name:
+            raise RuntimeError("the pen is empty")
+        return really(folder, *more)
+
+    really = result_files.write_ranking
+    monkeypatch.setattr(result_files, "write_ranking", write_ranking)
     ran = pipeline("--data", data, "--detector", "mahalanobis,knn,pca", "--pooling", "mean")
 
     rows = by_detector(ran.folder)
@@ -624,7 +642,6 @@ def test_a_page_that_cannot_be_written_costs_one_combination_its_files_and_nobod
     assert all(float(row["auc_mean"]) > 0 for row in rows.values())
     finished = {path.parent.name for path in ran.folder.glob("*/results.json")}
     assert finished == {"logmel-mean-mahalanobis", "logmel-mean-pca"}
-    assert "logmel-mean-knn/report.html" not in (ran.folder / "leaderboard.html").read_text()
 
 
 def test_a_folder_that_cannot_be_made_costs_one_combination_and_nobody_else(

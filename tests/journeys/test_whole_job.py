@@ -190,7 +190,8 @@ def test_a_grid_costs_one_forward_pass_per_encoder_and_ends_with_a_leaderboard(
 
     monkeypatch.setattr(LogMel, "log_mel", counted)
 
-    done = pipeline("--pooling", "mean,fluctuation", "--detector", "mahalanobis,knn,gmm")
+    grid = ("--pooling", "mean,fluctuation", "--detector", "mahalanobis,knn,gmm")
+    done = pipeline(*grid)
 
     assert done.code == 0
     assert n_encoded == 40

@@ -8,6 +8,8 @@ from finished_jobs import Finished, finish_jobs
 from machine_halls import hall, learned
 from small_recordings import write_recordings
 
+from pipeline.page_evidence import Evidence
+
 
 @pytest.fixture(scope="session")
 def shared_hall(tmp_path_factory) -> tuple[Path, Path]:
@@ -33,7 +35,8 @@ def data(recorded, tmp_path, monkeypatch) -> Path:
     """Have the recordings in ./dev_data of an empty working folder."""
     monkeypatch.chdir(tmp_path)
     for name in ("draw_scores", "draw_roc"):
-        monkeypatch.setattr(f"report.figures.{name}", lambda *_: False)
+        monkeypatch.setattr(f"report.figures.{name}", lambda *_, **__: False)
+    monkeypatch.setattr("pipeline.run_page.page_evidence", lambda *_, **__: Evidence())
     return shutil.copytree(recorded, tmp_path / "dev_data")
 
 

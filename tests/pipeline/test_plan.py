@@ -81,11 +81,29 @@ def test_a_sweep_is_a_combination_per_value_each_with_each():
     assert [c.members for c in alone] == [combinations[1].members]
 
 
-def test_the_settings_of_a_combination_run_it_alone():
-    grid, _ = combinations_of(
-        Settings(encoder="logmel,mfcc", pooling="mean", detector="knn,gmm", seeds=2)
-    )
+def test_several_layers_are_a_combination_each_and_members_of_a_fusion():
+    layers = {"set": ["panns.layer=2,4,last"], "weights": "random"}
 
+    assert names(encoder="panns", detector="knn", **layers) == [
+        f"panns.layer={layer}-clip-knn" for layer in (2, 4, "last")
+    ]
+    ((combination,), _) = combinations_of(Settings(fuse="panns/clip/knn,wave/clip/knn", **layers))
+    assert [member.name for member in combination.members] == [
+        *(f"panns.layer={layer}/clip/knn" for layer in (2, 4, "last")), "wave/clip/knn"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"encoder": "logmel,mfcc", "pooling": "mean", "detector": "knn,gmm", "seeds": 2},
+        {"encoder": "panns", "detector": "knn", "set": ["panns.layer=2,last"]},
+    ],
+)
+def test_the_settings_of_a_combination_run_it_alone(flags):
+    grid, _ = combinations_of(Settings(**flags))
+
+    assert len(grid) > 1
     for combination in grid:
         (alone,), _ = combinations_of(combination.settings)
         assert alone.members == combination.members
@@ -129,6 +147,7 @@ def test_members_that_are_written_twice_are_one():
         ({"set": ["knn.foo=1"]}, "no option 'foo'"),
         ({"set": ["rdp.gamma=-5"]}, "rdp.gamma"),
         ({"set": ["logmel.n_mels=0"]}, "logmel.n_mels"),
+        ({"set": ["panns.layer=2,first"]}, "panns.layer should be a valid integer or 'last'"),
         ({"set": ["auto.rule=worst"]}, "there is no fusion rule 'worst'"),
         ({"sweep": ["knn.k=1,2"]}, "knn is not in this run"),
         ({"sweep": ["knn.k=0,2"], "detector": "knn"}, "greater than or equal to 1"),

@@ -35,6 +35,33 @@ def test_vectors_are_computed_once_and_have_the_hashes_of_their_recordings(data,
     assert mean.sha256_of_clips().keys() == mean.keys
 
 
+def test_layers_of_a_network_are_a_store_each_from_one_pass(data, monkeypatch):
+    from embed.encoders.panns import Cnn14
+
+    monkeypatch.setattr("embed.encoders.panns.CHANNELS", (1, 4, 4, 8, 8, 16, 16))
+    monkeypatch.setattr("embed.encoders.panns.DIM", 16)
+    passes = []
+    forward = Cnn14.forward_layers
+
+    def counting(self, waveforms, wanted):
+        passes.append((len(waveforms), list(wanted)))
+        return forward(self, waveforms, wanted)
+
+    monkeypatch.setattr(Cnn14, "forward_layers", counting)
+    settings = Settings(weights="random", quiet=True)
+    dataset = find_dataset(settings)
+    pairs = [(Choice("panns", (("layer", n),)), Choice("clip")) for n in (4, "last", 2, 9)]
+
+    sources, unusable = embed_all(settings, dataset, pairs, Journal())
+
+    assert sum(n for n, _ in passes) == len(dataset.clips)
+    assert {tuple(layers) for _, layers in passes} == {(2, 4, -1)}
+    assert len({source.path for source in sources.values()}) == 3
+    assert unusable == {pairs[3]: "panns has no layer 9: layer is 1 to 6, or last"}
+    shapes = [sources[pair].read(sorted(sources[pair].keys)).shape[1] for pair in pairs[:3]]
+    assert shapes == [4 * 8, 16, 16 * 4]
+
+
 def test_a_pooling_that_needs_clips_of_one_length_costs_itself_alone(data):
     clip = next(data.rglob("*.wav"))
     soundfile.write(clip, np.zeros(9_000) + 0.01, 16_000)

@@ -5,7 +5,9 @@ from small_runs import Page
 
 from detect.profile import NormalProfile
 from detect.reasons import explain
+from detect.reconstruction import Reconstruction
 from report.check_page import Findings, JudgedClip, clock, timelines, write_check_page
+from report.heard_clips import Rebuilt
 
 EDGES = np.linspace(0, 8000, 17)
 
@@ -24,7 +26,7 @@ def clip(key="a.wav", verdict="anomalous", score=1.0, start_s=None, p_value=0.01
     )
 
 
-def found(*clips, seconds=1.0):
+def found(*clips, seconds=1.0, rebuilt=None):
     rng = np.random.default_rng(0)
     frames = rng.normal(size=(31, 16))
     profile = NormalProfile.of([frames, frames + 0.1], EDGES[:-1], EDGES[1:], 0.032)
@@ -33,7 +35,7 @@ def found(*clips, seconds=1.0):
     findings = Findings()
     wave = rng.normal(size=round(16_000 * seconds)).astype(np.float32) * 0.1
     for one in clips:
-        findings.add(one, wave, 16_000, odd, profile, explain(odd, profile))
+        findings.add(one, wave, 16_000, odd, profile, explain(odd, profile), rebuilt)
     return findings
 
 
@@ -57,6 +59,19 @@ def test_a_few_clips_per_machine_are_shown_the_worst_first(tmp_path):
     assert [finding.clip.key for finding in shown] == [f"{i}.wav" for i in range(12, 2, -1)]
     write_check_page(tmp_path / "p.html", "t", clips, found(*clips), {})
     assert "3 more that are not normal are in the list only" in (tmp_path / "p.html").read_text()
+
+
+def test_what_an_autoencoder_rebuilds_is_shown_beside_the_reason(tmp_path):
+    frames = np.zeros((31, 16))
+    shown = Reconstruction(frames, frames + 1, np.ones((31, 16)), np.full(16, 0.5))
+    rebuilt = Rebuilt(shown, EDGES[:-1], EDGES[1:], 0.032)
+
+    findings = found(clip(), rebuilt=rebuilt)
+
+    write_check_page(tmp_path / "p.html", "t", [clip()], findings, {})
+    page = (tmp_path / "p.html").read_text()
+    assert page.count('<img src="data:image/png') == 2
+    assert 'alt="the clip, what the autoencoder rebuilds of it, and the error' in page
 
 
 def test_a_long_sound_is_cut_to_30_seconds():

@@ -1,14 +1,16 @@
 """Figures are PNG files, whatever the machines are called."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scored_machines import HOSTILE
 from small_runs import make_run
 
-from detect.results import results
-from report.figures import draw_roc, draw_scores
+from detect.detectors.training import Epoch
+from detect.results import Decided, results
+from report.figures import draw_figures, draw_roc, draw_scores
 from report.machine_scores import machine_scores
 
 
@@ -84,6 +86,27 @@ def test_equal_scores_are_drawn(tmp_path):
     draw_scores(tmp_path / "scores.png", machines)
 
     assert (tmp_path / "scores.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("kind", ["svg", "pdf"])
+def test_every_figure_of_a_paper_is_written_in_other_formats(kind, tmp_path):
+    run, *_ = make_run(machine_type="風 fan")
+    history = (Epoch(1, 4.0, 8.0, 1e-3), Epoch(2, 2.0, 1.0, 1e-3))
+    decided = Decided(0.05, 3, 0, threshold=8.0, false_alarms=0.1, recall=0.5)
+    rows = [replace(row, decided=decided) for row in run.results]
+    machines = machine_scores(run.table, run.scores, rows)
+    scores = [replace(each, history=history) for each in run.scores]
+
+    drawn = draw_figures(tmp_path, machines, scores, [kind])
+
+    names = ["scores", "roc", "order", "confusion", "classes", "losses"]
+    assert [path.name for path in drawn] == [f"{name}.{kind}" for name in names]
+    if kind == "svg":
+        text = drawn[0].read_text(encoding="utf-8")
+        assert "風 fan id_00" in text, "letters stay letters, which the reader's fonts draw"
+        assert "anomaly score" in text
+    else:
+        assert all(path.read_bytes().startswith(b"%PDF") for path in drawn)
 
 
 def test_without_machines_there_are_no_figures(tmp_path):

@@ -35,9 +35,10 @@ def test_report_is_one_file_that_fetches_nothing(tmp_path):
 
     page = Page(text)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-    assert not {"script", "link", "img", "iframe", "object", "embed"} & set(page.tags)
+    assert not {"link", "img", "iframe", "object", "embed"} & set(page.tags)
+    assert page.tags.count("script") == 2, "its own script, and the clips to search as JSON"
     assert page.links == []
-    assert not re.search(r"https?:|url\(|@import", text)
+    assert not re.search(r"https?:|url\(|@import|file:", text)
 
 
 def test_report_draws_how_each_network_was_trained(tmp_path):
@@ -121,23 +122,12 @@ def test_hostile_names_are_shown_and_never_obeyed(tmp_path):
         errors=[(HOSTILE, HOSTILE)],
         settings={HOSTILE: HOSTILE},
         facts={HOSTILE: HOSTILE},
-        data_root=None,
     )
 
     page = written(tmp_path, run)
 
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 2
     assert HOSTILE in "".join(page.text)
-
-
-def test_clips_lead_to_their_recordings(tmp_path):
-    run, *_ = make_run(1, data_root=tmp_path / "my data#1")
-
-    links = written(tmp_path, run).links
-
-    root = tmp_path.absolute().as_uri()
-    assert len(links) >= CLIPS_LISTED
-    assert all(link.startswith(f"{root}/my%20data%231/fan/t") for link in links)
 
 
 @pytest.mark.parametrize("labels", [("unknown",), ("normal",), ("anomalous",)])
@@ -207,12 +197,12 @@ def test_results_json_and_page_count_the_same_machines(tmp_path):
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_any_name_of_a_clip_and_machine_is_text(name, tmp_path):
-    run, *_ = make_run(1, machine_type=name, title=name, errors=[(name, name)], data_root=tmp_path)
+    run, *_ = make_run(1, machine_type=name, title=name, errors=[(name, name)])
 
     page = written(tmp_path, run)
 
     text = "".join(page.text)
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 2
     assert visible(name).replace("\r", "\n") in text
     assert not [c for c in text if not c.isprintable() and c not in "\n\t"]
 
@@ -267,7 +257,7 @@ def test_a_page_of_many_clips_and_machines_stays_small(rng, tmp_path):
 
     path = write_report(tmp_path, run)
 
-    assert path.stat().st_size < 600_000
+    assert path.stat().st_size < 1_500_000
     Page(path.read_text(encoding="utf-8"))
 
 
