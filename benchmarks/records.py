@@ -77,13 +77,22 @@ def make_record(
     return {
         "benchmark": benchmark,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": _command(sys.argv),
         "machine": machine(),
         "versions": versions(),
         "note": note,
         "columns": dict(columns),
         "rows": [dict(row) for row in rows],
     }
+
+
+def _command(words: Sequence[str]) -> str:
+    """Write the command that runs, without the place of its record."""
+    script, *options = words
+    if "--json" in options:
+        at = options.index("--json")
+        options = options[:at] + options[at + 2 :]
+    return " ".join(["python", f"benchmarks/{Path(script).name}", *options])
 
 
 def save(record: Record, folder: Path) -> Path:

@@ -104,7 +104,7 @@ def test_the_loop_gives_a_card_the_next_batch_before_it_waits_for_the_last(
         write=lambda keys, vectors, contents: rows.update(zip(keys, vectors[0], strict=True)),
         on_bad_clip=lambda key, reason: pytest.fail(reason),
     )
-    card = StandInCard(monkeypatch)
+    card = StandInCard(monkeypatch, n_batches=4)
 
     embed_clips([task], Preprocessing(), files, batch_size=3)
 
@@ -135,7 +135,7 @@ def test_no_network_waits_for_its_device_within_a_pass(name, monkeypatch):
     monkeypatch.setitem(type(encoder).batch_size, "meta", 64)
     monkeypatch.setitem(vggish.WINDOWS_AT_ONCE, "meta", 64)
     outputs = encoder.forward(
-        torch.empty(2, 2 * encoder.sample_rate, device="meta"), frozenset(encoder.outputs)
+        torch.empty(2, 2 * encoder.sample_rate, device="meta"), frozenset({"clip", "frames"})
     )
 
     pooling = make_pooling("clip")
