@@ -2,13 +2,16 @@
 
     python benchmarks/bench_gpu.py --json gpu.json           # 8 minutes at most; needs no network
     python benchmarks/bench_gpu.py --encoder ast,panns --compiled ast,panns
+    python benchmarks/bench_gpu.py --device cpu --encoder none    # what the host can feed
     python benchmarks/bench_gpu.py --device cpu --small      # every step once, without a GPU
 
 Weights are random (the arithmetic is the same). Clips are 10 s of noise at 16 kHz; the files are
 read again where more clips are needed, so that the disk is not what is measured. Rows are
-`encoder, precision, backend`. Checks end the run with 1 where they fail: vectors of the GPU equal
-those of the CPU to 1e-4 in fp32 although the user has allowed TF32, several GPUs give what one
-gives, the autoencoder trains on the GPU as on the CPU, memory does not grow with the clips.
+`encoder, precision, backend`, and the loop without any network.
+
+Checks end the run with 1 where they fail: vectors of the GPU equal those of the CPU to 1e-4 in fp32
+although the user has allowed TF32, several GPUs give what one gives, the autoencoder trains on the
+GPU as on the CPU, memory does not grow with the clips.
 """
 
 import argparse
@@ -18,7 +21,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import gpu_checks
-from gpu_stages import Loop, matmul_peak, peer_speed, stages, write_clips
+from gpu_stages import Loop, NoNetwork, matmul_peak, peer_speed, stages, write_clips
 from records import Record, make_record, table
 
 from embed import ENCODERS, make_encoder
@@ -38,6 +41,8 @@ NETWORKS = tuple(
     for name, row in ENCODERS.items()
     if name != "hf" and issubclass(row.resolve(), PretrainedNetwork)
 )
+RATES = (16_000, 32_000)
+"""Of the clips, and of the encoders for which clips must be resampled, in Hz."""
 COLUMNS = {
     "batch": "batch",
     "peer clips/s": "peer, clips/s",
@@ -46,6 +51,7 @@ COLUMNS = {
     "GFLOP": "GFLOP a clip",
     "share of peak": "share of peak",
     "network share of peak": "network alone",
+    "cpu ms": "processor, ms",
     "decode ms": "decode, ms of a thread",
     "copy ms": "stack and copy, ms",
     "front end ms": "front end, ms",
@@ -131,9 +137,10 @@ class Bench:
         speed = loop.clips / loop.seconds
         return {
             "batch": batch_size,
-            "peer clips/s": peer or "not installed",
+            "peer clips/s": peer or "none here",
             "clips/s": speed,
             "ratios": {"clock": speed / peer} if peer else {},
+            "cpu ms": 1e3 * loop.cpu_seconds / loop.clips,
             "share of peak": found["GFLOP"] * speed / peak,
             "network share of peak": 1e3 * found["GFLOP"] / found["network ms"] / peak,
             "write ms": 1e3 * loop.write_seconds / loop.clips,
@@ -142,23 +149,39 @@ class Bench:
             **found,
         }
 
+    def row_of_host(self, rate: int) -> dict:
+        """Measure the loop without a network: what the host does for clips at `rate` in Hz."""
+        encoder = NoNetwork(sample_rate=rate, device=self.device)
+        batch_size = self.sizes.batch_size or encoder.batch_size["cuda"]
+        loop = Loop([encoder], self.files, self.folder, batch_size).run_for(self.sizes.loop_s)
+        return {
+            "name": f"no network, {rate} Hz",
+            "batch": batch_size,
+            "clips/s": loop.clips / loop.seconds,
+            "cpu ms": 1e3 * loop.cpu_seconds / loop.clips,
+            "write ms": 1e3 * loop.write_seconds / loop.clips,
+            "memory growth": loop.growth,
+        }
+
 
 def measure(options: argparse.Namespace, folder: Path) -> Record:
     """Measure all encoders and carry out the checks."""
     sizes = SMALL if options.small else FULL
-    devices, names = options.device.split(","), options.encoder.split(",")
+    sizes = replace(sizes, seconds=options.seconds or sizes.seconds)
+    devices = options.device.split(",")
+    names = [name for name in options.encoder.split(",") if name != "none"]
     precisions = options.precision.split(",")
     files = write_clips(folder, sizes.n_files, sizes.seconds)
     deadline = time.monotonic() + 60 * options.minutes
     bench = Bench(files, folder, devices[0], sizes, deadline)
     checks = [gpu_checks.autoencoder(devices[0], sizes.n_vectors, sizes.epochs)]
-    rows: list[dict] = []
+    rows = [bench.row_of_host(rate) for rate in RATES]
     for name in names:
         print(name, file=sys.stderr, flush=True)
         if not bench.is_over:
             checks += gpu_checks.parity(name, devices[0], sizes.seconds)
         rows += bench.rows(name, "torch", precisions, 0.0)
-    if len(devices) > 1 and not bench.is_over:
+    if len(devices) > 1 and names and not bench.is_over:
         checks.append(gpu_checks.several_devices(names[0], devices, files, folder))
     gflop = {row["encoder"]: row["GFLOP"] for row in rows if "GFLOP" in row}
     for name in filter(gflop.get, options.compiled.split(",")):
@@ -178,6 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--device", default="", help="all GPUs by default; cpu tries the steps")
     parser.add_argument("--small", action="store_true", help="a few clips of 1 s: no measurement")
+    parser.add_argument("--seconds", type=float, default=0.0, help="length of the clips")
     parser.add_argument("--minutes", type=float, default=6.0, help="nothing is begun after these")
     parser.add_argument("--json", type=Path, help="write the record to this file")
     options = parser.parse_args(arguments)

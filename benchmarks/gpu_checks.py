@@ -15,7 +15,8 @@ from detect.detectors.autoencoder import Autoencoder
 from embed import make_encoder, make_pooling
 
 FP32_TOLERANCE = 1e-4
-BF16_COSINE = 0.99
+BF16_COSINE = 0.95
+"""Deep networks with random weights come to 0.99; a front end in bf16 falls to 0.75."""
 FLAT = 1.1
 """Memory may grow so much from a quarter of the clips to the end: allocators keep some."""
 

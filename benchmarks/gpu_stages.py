@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import soundfile
 import torch
 from encoder_table import modules_of
 from peers import NAIVE
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -152,12 +152,24 @@ def largest_network(encoder: Encoder) -> nn.Module:
     return max(reversed(found), key=lambda module: sum(p.numel() for p in module.parameters()))
 
 
+@dataclass(frozen=True, kw_only=True)
+class NoNetwork(TorchEncoder):
+    """Takes the first samples for a vector: what a loop costs without a network."""
+
+    sample_rate: int = RATE
+    outputs: ClassVar[tuple[str, ...]] = ("clip",)
+
+    def forward(self, waveforms: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
+        return {"clip": waveforms[:, :128]}
+
+
 @dataclass(frozen=True)
 class Measured:
     """What a loop took."""
 
     clips: int
     seconds: float
+    cpu_seconds: float
     write_seconds: float
     device_mb: float | None
     growth: float
@@ -203,17 +215,18 @@ class Loop:
         device = self.encoders[0].device
         if device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats(device)
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         embed_clips(
             [task],
             Preprocessing(),
             ((f"{i}.wav", path) for i, path in paths),
             batch_size=self.batch_size,
         )
-        seconds = time.perf_counter() - started
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
         return Measured(
             n_clips,
             seconds,
+            cpu_seconds,
             write_seconds,
             torch.cuda.max_memory_allocated(device) / 1e6 if device.startswith("cuda") else None,
             resident[-1] / resident[len(resident) // 4],

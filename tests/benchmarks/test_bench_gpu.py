@@ -31,10 +31,13 @@ def naive(paths, device):
 def test_every_column_is_measured_in_either_precision(record):
     of_a_gpu = {"device MB"}
 
-    assert [row["name"] for row in record["rows"]] == [
+    rows = record["rows"]
+    host, rows = rows[:2], rows[2:]
+    assert all(row["clips/s"] > 0 and row["cpu ms"] > 0 for row in host)
+    assert [row["name"] for row in rows] == [
         f"{ENCODER}, {precision}, torch" for precision in ("fp32", "bf16")
     ]
-    for row in record["rows"]:
+    for row in rows:
         for key in record["columns"].keys() - of_a_gpu:
             assert row["ratios"].get(key, row.get(key)) > 0, key
         assert row["GFLOP"] == pytest.approx(2 * 16_000 * 8 / 1e9)  # a product per sample and width
@@ -65,7 +68,7 @@ def test_after_its_minutes_nothing_is_begun(tmp_path):
     )
 
     rows = json.loads(path.read_text())["rows"]
-    assert {row["clips/s"] for row in rows} == {"out of time"}
+    assert {row["clips/s"] for row in rows if ENCODER in row["name"]} == {"out of time"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
