@@ -23,7 +23,7 @@ from records import RECORDS, Record, is_like, machine, read_all
 HERE = Path(__file__).resolve().parent
 SHARE = 0.8
 COMMANDS = {
-    "encoders": ["bench_encoders.py", "--rounds", "3", "--threads", "2"],
+    "encoders": ["bench_encoders.py", "--rounds", "5", "--threads", "2"],
     "detectors": ["bench_detectors.py", "--only", "vectors", "--threads", "1"],
     "cache": ["bench_cache.py"],
 }
@@ -65,9 +65,20 @@ def compare(recorded: Record, measured: Record | None) -> tuple[list[str], list[
     return slower, absent
 
 
-def measure(benchmark: str, folder: Path) -> None:
-    """Run a benchmark, which writes its record to the folder."""
-    script, *options = COMMANDS[benchmark]
+def command(record: Record) -> list[str]:
+    """Return the script and the options that measure again what a record has."""
+    words = COMMANDS[record["benchmark"]]
+    if record["benchmark"] != "encoders":
+        return words
+    ways = [name.split(", ") for name in ratios(record)]  # encoder, precision, backend
+    for option, number in (("--encoder", 0), ("--backend", 2)):
+        words = [*words, option, ",".join(dict.fromkeys(way[number] for way in ways))]
+    return [*words, "--bf16"] if any(precision == "bf16" for _, precision, _ in ways) else words
+
+
+def measure(record: Record, folder: Path) -> None:
+    """Run the benchmark of a record, which writes another to the folder."""
+    script, *options = command(record)
     words = [sys.executable, str(HERE / script), *options, "--json", str(folder)]
     subprocess.run(words, check=True, cwd=HERE.parent)
 
@@ -104,8 +115,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.measured:
         return guard(recorded, options.measured)
     with tempfile.TemporaryDirectory() as folder:
-        for benchmark in recorded:
-            measure(benchmark, Path(folder))
+        for record in recorded.values():
+            measure(record, Path(folder))
         return guard(recorded, Path(folder))
 
 

@@ -89,6 +89,17 @@ def test_the_newest_record_of_a_like_cpu_counts():
     assert guard.newest_like(in_order, HERE) == {"detectors": new}
 
 
+def test_what_was_recorded_is_measured_again():
+    encoders = {**record(), "benchmark": "encoders"}
+    names = ("ast, fp32, torch", "ast, bf16, openvino", "panns, fp32, torch")
+    encoders["rows"] = [{"name": name, "ratios": {"cpu": 2.0}} for name in names]
+
+    words = guard.command(encoders)
+
+    assert words[-5:] == ["--encoder", "ast,panns", "--backend", "torch,openvino", "--bf16"]
+    assert guard.command(record(kNN=2.0)) == guard.COMMANDS["detectors"]
+
+
 def test_this_machine_and_its_versions_are_told():
     made = records.make_record("detectors", {}, [])
 
