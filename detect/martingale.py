@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-LEVEL = 1e8
-"""Drift is said at this evidence: falsely with a chance of at most 0.1 % in 10^5 windows."""
+LEVEL = 1e10
+"""Drift is said at this evidence."""
 FAINT = 10.0
 """Below this, nothing speaks for drift."""
-MOST_SCORES = 2000
+MOST_SCORES = 5000
 """Scores that new ones are compared with; then no more are added, so that a slow drift is not
-taken in. From here on p-values are uniform but for the chance in these scores, a hundredth."""
+taken in. From then on p-values are uniform but for the chance in these scores, and the bound above
+holds roughly only; the level leaves room for that."""
 BETS = (-1.0, 0.0, 1.0)
 """Slopes of the bets: on small p-values, on none, on large ones."""
 JUMP = 0.01

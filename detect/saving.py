@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib
 import io
 import os
 import shutil
-import sys
 import zipfile
 from collections.abc import Callable, Collection
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from detect import DETECTORS
 from detect.detector import Detector, OwnDetector, facts_of_class, last_step
 from detect.kept_detector import KeptDetector
+from detect.lean_skops import lean_skops, whole_skops
 from ground.files import whole_file, write_whole
 from ground.text import one_line
 
@@ -62,7 +60,7 @@ def save_detector(detector: Detector | KeptDetector, path: Path) -> list[Path]:
         kept = [_beside(detector.path, ending) for ending in ENDINGS]
         return [_linked(file, _beside(path, file.suffix[1:])) for file in kept if file.exists()]
 
-    skops = _skops()
+    skops = lean_skops()
     stripped, weights = _without_networks(detector)
     path.parent.mkdir(parents=True, exist_ok=True)
     written = []
@@ -118,32 +116,19 @@ def load_detector(
     return detector  # type: ignore[no-any-return]
 
 
-def _skops() -> ModuleType:
-    """Import skops without torch: seconds less, and 180 MB for a process that runs for months.
-
-    skops lists scikit-learn's estimators, which imports every module of scikit-learn, and one of
-    them imports torch only because it is installed.
-    """
-    needs_torch = "sklearn.externals.array_api_compat.torch"
-    if "torch" in sys.modules or "skops.io" in sys.modules:
-        return importlib.import_module("skops.io")
-    sys.modules[needs_torch] = None  # type: ignore[assignment] # what may not be imported
-    try:
-        return importlib.import_module("skops.io")
-    finally:
-        del sys.modules[needs_torch]
-
-
 def _opened(content: bytes, trusted: Collection[str]) -> dict[str, Any]:
     """Check a .skops file's types and format before and after reading it."""
-    skops = _skops()
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise ValueError("it is compressed, and ours are not")
-    types = skops.get_untrusted_types(data=content)
-    if unrecognised := [name for name in types if name not in TRUSTED.union(trusted)]:
+    for skops in (lean_skops, whole_skops):
+        types = skops().get_untrusted_types(data=content)
+        unrecognised = [name for name in types if name not in TRUSTED.union(trusted)]
+        if not unrecognised:
+            break
+    else:
         raise ValueError(f"it is no detector of ours: it holds {', '.join(unrecognised[:3])}")
-    saved = skops.loads(content, trusted=types)
+    saved = skops().loads(content, trusted=types)
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         number = saved.get("format") if isinstance(saved, dict) else None
         raise ValueError(

@@ -84,13 +84,14 @@ def _evidence(
 def _figures(outcome: Outcome, machines: Sequence[MachineScores], folder: RunFolder) -> None:
     """Write figures in the formats asked for: by default two, and none for a part of a grid."""
     from report import figures
+    from report.kept_figures import draw_or_copy
 
     formats = formats_of(folder.settings.figures)
     if formats is not None:
         figures.draw_figures(folder.path, machines, outcome.scores, formats)
     elif not folder.is_part:  # the page has the same figures, and a grid would draw for minutes
-        figures.draw_scores(folder.path / "scores.png", machines)
-        figures.draw_roc(folder.path / "roc.png", machines)
+        draw_or_copy(folder.path / "scores.png", machines, figures.draw_scores)
+        draw_or_copy(folder.path / "roc.png", machines, figures.draw_roc)
 
 
 def formats_of(text: str) -> tuple[str, ...] | None:

@@ -16,6 +16,10 @@ KINDS = ("normal", "anomalous", "unknown")
 DRAWN_AT_MOST = 24
 """As many machines as a figure or a page draws."""
 N_BINS = 24
+TICKS = 4
+"""An axis is divided into about so many parts."""
+ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)
+"""What a tick is a multiple of, times a power of ten."""
 WIDE_RANGE = 8.0
 """Highest over lowest score, beyond which the axis is logarithmic."""
 
@@ -57,17 +61,9 @@ class MachineScores:
 
     def ticks(self) -> Array:
         """Choose round scores to mark on the axis."""
-        from matplotlib.ticker import LogLocator, MaxNLocator
-
         edges = self.edges()
         low, high = float(edges[0]), float(edges[-1])
-        if self.is_wide:
-            subs = (
-                (1.0, 2.0, 5.0) if high < 50 * low else (1.0, 3.0) if high < 1e3 * low else (1.0,)
-            )
-            values = np.asarray(LogLocator(subs=subs, numticks=8).tick_values(low, high))
-        else:
-            values = np.asarray(MaxNLocator(4).tick_values(low, high))
+        values = _decades(low, high) if self.is_wide else _steps(low, high)
         ticks: Array = values[(values >= low) & (values <= high)]
         return ticks
 
@@ -88,6 +84,23 @@ class MachineScores:
         truth = np.repeat([False, True], [len(normal), len(anomalous)])
         fpr, tpr, _ = roc_curve(truth, np.concatenate([normal, anomalous]))
         return fpr, tpr
+
+
+def _steps(low: float, high: float) -> Array:
+    """List multiples of a round step, at most five from `low` to `high`."""
+    least = (high - low) / TICKS
+    magnitude = 10.0 ** np.floor(np.log10(least))
+    step = magnitude * next(round_ for round_ in ROUND if round_ * magnitude >= 0.999 * least)
+    steps: Array = np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step
+    return steps + 0.0  # no -0
+
+
+def _decades(low: float, high: float) -> Array:
+    """List round numbers whose logarithms are spread from `low` to `high`, both above zero."""
+    first, last = np.floor(np.log10(low)), np.floor(np.log10(high))
+    parts = (1.0, 2.0, 5.0) if high < 50 * low else (1.0, 3.0) if high < 1e3 * low else (1.0,)
+    decades = np.arange(first, last + 1, max(1, (last - first) // TICKS))
+    return np.outer(10.0**decades, parts).ravel()
 
 
 def machine_scores(

@@ -1,7 +1,7 @@
 """Runs watches that are killed: for each line of standard input, one in a process of its own.
 
-A line is the number of calls of functions until `kill -9`, or `inf`: so the moment does not depend
-on how busy the computer is. Imports are made once, before.
+A line is a folder, and the number of calls of functions until `kill -9`, or `inf`: so the moment
+does not depend on how busy the computer is. Imports are made once, before.
 """
 
 import itertools
@@ -46,7 +46,7 @@ def child(settings, folder, most):
         os._exit(code)
 
 
-def main(folder, model, keep_sound):
+def main(model, keep_sound):
     folder_source.TICK_S = watch.TICK_S = 0.02
     checker = load_model(model)
     for machine in checker.model.names:
@@ -58,10 +58,11 @@ def main(folder, model, keep_sound):
     for line in sys.stdin:
         pid = os.fork()
         if not pid:
-            child(settings, folder, float(line))
+            folder, most = line.split()
+            child(settings, Path(folder), float(most))
         _, status = os.waitpid(pid, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
+    main(*sys.argv[1:])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -24,12 +25,11 @@ from detect.outside_folds import outside_folds, scores_by_refit
 from detect.scaler import ColumnScaler
 from ground.options import Count
 
-if TYPE_CHECKING:
-    import torch
-
 Array = NDArray[np.float64]
 SEARCHED_AT_ONCE = 1024
 COMPARED_AT_ONCE = 32  # fits the cache
+GROUP = 16
+"""Columns of which only the smallest is compared, until the best groups are known."""
 
 
 class KNN(OwnDetector, BaseEstimator):  # type: ignore[misc]
@@ -116,13 +116,11 @@ class KNN(OwnDetector, BaseEstimator):  # type: ignore[misc]
         """
         if self.metric != "euclidean" or self.normalize != "none" or self.per_domain:
             return None
-        import torch
-
         X = np.asarray(X, dtype=np.float64)
         outside = outside_folds(X, folds, scaled=scaler is not None)
-        bank = torch.from_numpy(outside.U.astype(np.float32))
+        bank = outside.U.astype(np.float32)
         weights = np.square(outside.factor)
-        half_norms = torch.from_numpy(weights @ outside.squares.T / -2).float()  # (n_folds, n)
+        half_norms = (weights @ outside.squares.T / 2).astype(np.float32)  # (n_folds, n)
         scores = np.empty(len(X))
         for fold, held in enumerate(outside.held):
             if not outside.is_exact[fold]:
@@ -130,12 +128,13 @@ class KNN(OwnDetector, BaseEstimator):  # type: ignore[misc]
                 continue
             n = int(outside.n[fold])
             k = min(self.k, n)
-            rows = torch.from_numpy((outside.U[held] * weights[fold]).astype(np.float32))
-            closeness = torch.addmm(half_norms[fold], rows, bank.T)
-            closeness[:, held] = -torch.inf
-            found = closeness.topk(min(k + 1, n), dim=1, sorted=False).indices
+            rows = (outside.U[held] * weights[fold]).astype(np.float32)
+            remoteness = half_norms[fold] - rows @ bank.T
+            remoteness[:, held] = np.inf
+            found = _smallest(remoteness, min(k + 1, n))
             exact = _distances_to(outside.U[held], outside.U, found, outside.factor[fold])
-            scores[held] = -exact.topk(k, dim=1, largest=False).values.mean(dim=1).numpy()
+            exact.partition(k - 1, axis=1)
+            scores[held] = -exact[:, :k].mean(axis=1)
         return scores
 
     def _on_sphere(self, X: Array) -> Array:
@@ -154,59 +153,71 @@ def nearest(
     small differences of large numbers; those are taken from the differences of the vectors in
     float64. `leave_one_out`: X is `clips`, and no clip is its own neighbour.
     """
-    import torch
-
     centre = clips.mean(axis=0)
     centred = clips - centre
-    bank = torch.from_numpy(centred.astype(np.float32))
-    half_norm = bank.square().sum(dim=1) / -2
+    bank = centred.astype(np.float32)
+    half_norm = np.einsum("ij,ij->i", bank, bank) / 2
     n_candidates = min(len(clips), k + 1 + leave_one_out)  # the product may swap near ties
     distances, indices = [], []
     for start in range(0, len(X), SEARCHED_AT_ONCE):
         rows = X[start : start + SEARCHED_AT_ONCE] - centre
-        own_rows = torch.arange(start, start + len(rows))
-        # x.c - |c|^2 / 2 is largest for the nearest clip c
-        closeness = torch.addmm(half_norm, torch.from_numpy(rows.astype(np.float32)), bank.T)
+        own_rows = np.arange(start, start + len(rows))
+        remoteness = rows.astype(np.float32) @ bank.T  # (n, n_clips)
+        # |c|^2 / 2 - x.c is smallest for the nearest clip c
+        np.subtract(half_norm, remoteness, out=remoteness)
         if leave_one_out:
-            closeness[own_rows - start, own_rows] = -torch.inf
-        found = closeness.topk(n_candidates, dim=1, sorted=False).indices
+            remoteness[own_rows - start, own_rows] = np.inf
+        found = _smallest(remoteness, n_candidates)
         exact = _distances_to(rows, centred, found)  # (n, n_candidates)
         if leave_one_out:
-            exact[found == own_rows[:, None]] = torch.inf
-        near, order = exact.topk(k, dim=1, largest=False)
-        distances.append(near.numpy())
-        indices.append(found.gather(1, order).numpy())
+            exact[found == own_rows[:, None]] = np.inf
+        order = exact.argsort(axis=1)[:, :k]
+        distances.append(np.take_along_axis(exact, order, axis=1))
+        indices.append(np.take_along_axis(found, order, axis=1))
     return np.concatenate(distances), np.concatenate(indices)
 
 
+def _smallest(values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Find the columns of the k smallest values of each row, (n, m) to (n, k), in any order.
+
+    They are in the k groups of columns with the lowest minima, so that most of a wide row is only
+    compared within its groups.
+    """
+    n, m = values.shape
+    n_groups = m // GROUP
+    if n_groups < 2 * k:
+        return values.argpartition(k - 1, axis=1)[:, :k]
+    in_groups = values[:, : n_groups * GROUP].reshape(n, GROUP, n_groups)
+    groups = in_groups.min(axis=1).argpartition(k - 1, axis=1)[:, :k]
+    columns = (groups[:, :, None] + n_groups * np.arange(GROUP)).reshape(n, -1)
+    rest = np.broadcast_to(np.arange(n_groups * GROUP, m), (n, m - n_groups * GROUP))
+    columns = np.concatenate([columns, rest], axis=1)
+    best = np.take_along_axis(values, columns, axis=1).argpartition(k - 1, axis=1)[:, :k]
+    return np.take_along_axis(columns, best, axis=1)
+
+
 def _distances_to(
-    X: Array, clips: Array, chosen: torch.Tensor, factor: Array | None = None
-) -> torch.Tensor:
+    X: Array, clips: Array, chosen: NDArray[np.int64], factor: Array | None = None
+) -> Array:
     """Distance of each row of X to the rows of `clips` in `chosen` (n, m), in float64.
 
     `factor` (dim,) scales the columns of both.
     """
-    import torch
-
-    from detect.detectors.training import on_threads
-
-    bank = torch.from_numpy(clips)
-    parts = (torch.split(values, COMPARED_AT_ONCE) for values in (torch.from_numpy(X), chosen))
-    distances = []
-    with on_threads(1):  # many small steps
-        for x, of in zip(*parts, strict=True):
-            gaps = bank[of] - x[:, None]
-            if factor is not None:
-                gaps *= torch.from_numpy(factor)
-            distances.append(torch.linalg.vector_norm(gaps, dim=2))
-    return torch.cat(distances)
+    distances = np.empty(chosen.shape)
+    for start in range(0, len(X), COMPARED_AT_ONCE):
+        part = slice(start, start + COMPARED_AT_ONCE)
+        gaps = clips[chosen[part]]  # (n, m, dim)
+        gaps -= X[part, None]
+        if factor is not None:
+            gaps *= factor
+        distances[part] = np.sqrt(np.einsum("ijk,ijk->ij", gaps, gaps))
+    return distances
 
 
 def all_distances(X: Array, clips: Array) -> Array:
     """Distance of every row to every clip; (n, n_clips)."""
-    import torch
-
-    return torch.cdist(torch.from_numpy(X), torch.from_numpy(clips)).numpy()
+    centre = clips.mean(axis=0)  # the product of small numbers loses the fewest digits
+    return euclidean_distances(X - centre, clips - centre)  # type: ignore[no-any-return]
 
 
 class LOF(OwnDetector, LocalOutlierFactor):  # type: ignore[misc]

@@ -18,6 +18,7 @@ from embed.recordings.streams import wav_stream
 from embed.recordings.wav import (
     bytes_at,
     find_data,
+    find_pcm16,
     is_followed_by_chunk,
     is_streamed,
     is_wav,
@@ -58,6 +59,11 @@ def opened(file: BinaryIO, name: str) -> Iterator[Sound]:
         return
     try:
         _check_header(file, head)
+        if plain := find_pcm16(file):
+            n_frames = max(1, SAMPLES_PER_BLOCK // plain.n_channels)
+            blocks = plain.blocks(file, n_frames)
+            yield Sound(plain.sample_rate, plain.n_channels, plain.n_frames, blocks)
+            return
         file.seek(0)
         with soundfile.SoundFile(file) as sound_file:
             if sound_file.frames > UNKNOWN_LENGTH:

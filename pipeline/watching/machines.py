@@ -159,8 +159,14 @@ class Machines:
                         change, machine, engine.source, before, engine.state, at, row.key
                     )
                 )
+        # an alarm says more than drift; what was known before a window may decide on taking it in
         is_measured = engine.state.state != "off" and heard.level_dbfs >= SILENT_DBFS
-        if is_measured and row.p_value is not None and row.anomaly_score is not None:
+        if (
+            is_measured
+            and not before.alarm_id
+            and row.p_value is not None
+            and row.anomaly_score is not None
+        ):
             self._measure(heard, engine, at, row.anomaly_score, outcome)
         threshold = heard.judge.threshold
         outcome.windows.append(
@@ -194,7 +200,6 @@ class Machines:
                     engine.source,
                     at,
                     engine.suspected_since,
-                    in_alarm=bool(engine.state.alarm_id),
                     model=self.listener.checker.model.path,
                     identity=telling.event_id(machine, "drift", self.model_version),
                 )

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from ground.text import one_line
 from pipeline.watching.source import Back, Ended, Failed, Item, Source
 
-MOST_WAITING = 64
-"""Items between the sources and the judging; then the sources wait."""
+MOST_WAITING = 16
+"""Windows and files between the sources and the judging; then the sources wait."""
 STEADY_S = 60.0
 """A source that ran for so long is started again without delay, as if it had never failed."""
 

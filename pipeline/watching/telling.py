@@ -64,7 +64,7 @@ def change_of_machine(
     if change == "alarm_over":
         ended = "was switched off" if state.state == "off" else "sounds normal again"
         identity = over_id(before.alarm_id)
-        sentence = f"{machine} {ended}, after {duration(at - before.alarm_since)}."
+        sentence = f"{machine} {ended}, after {duration(max(0.0, at - before.alarm_since))}."
     elif change == "no_audio":
         identity = event_id(machine, "no_audio", iso(before.last_audio_at or 0.0))
         silent_for = duration(at - (before.last_audio_at or at))
@@ -84,16 +84,14 @@ def drift(
     at: float,
     since: float | None,
     *,
-    in_alarm: bool,
     model: Path,
     identity: str,
 ) -> Message:
     """Tell that a machine no longer sounds like its training recordings, and what to do."""
     when = datetime.fromtimestamp(at if since is None else since).astimezone()
-    cause = "its fault may last; or " if in_alarm else ""
     sentence = (
         f"{machine} has not sounded as it did when it was learned since about "
-        f"{when:%Y-%m-%d %H:%M}: {cause}the machine, its surroundings or its microphone may have "
+        f"{when:%Y-%m-%d %H:%M}: the machine, its surroundings or its microphone may have "
         "changed. If it is well, record normal clips of it as it is now, and run: learn RECORDINGS "
         f"--model {model} --recalibrate"
     )

@@ -60,7 +60,6 @@ def watch(source: str, settings: WatchSettings) -> int:
     UsageError for settings that cannot be used; OSError or ValueError for a model or a state that
     cannot.
     """
-    rules = AlarmRules.parse(settings.confirm, seconds_of(settings.cooldown, "--cooldown"))
     quiet = QuietHours.parse(settings.quiet_hours) if settings.quiet_hours else None
     choices = sources_of(
         source, machine=settings.machine, raw=settings.raw, no_audio=settings.no_audio
@@ -68,25 +67,30 @@ def watch(source: str, settings: WatchSettings) -> int:
     if settings.once and any(choice.folder is None for choice in choices):
         raise UsageError("--once is for folders; a stream ends by itself")
     relay_rooms(quiet=settings.quiet)
-    listener = _listener(settings)
     with _only_watch(settings.out):
         state = WatchState(connect(settings.out / STATE_FILE))
-        alarms = AlarmsFolder(
-            settings.out / ALARMS_FOLDER,
-            bytes_of(settings.keep_sound, "--keep-sound"),
-            lambda text: say("warning", text, "yellow"),
-        )
-        version = sha256_of(listener.checker.model.path / "model.json")
-        machines = Machines(listener, rules, alarms, version, state)
-        sources = [_source(choice, settings, listener) for choice in choices]
+        machines = open_machines(settings, state)
+        sources = [_source(choice, settings, machines.listener) for choice in choices]
         deliveries = Deliveries(settings.out / STATE_FILE, [StandardOutput(), *sinks_of(settings)])
         watching = Watch(settings, choices, machines, state, deliveries, sources, quiet)
         with ExitStack() as stack:
             stack.enter_context(_stopped_by_sigterm(watching.stop))
-            if page := page_of(settings, settings.out / STATE_FILE, alarms.path):
+            if page := page_of(settings, settings.out / STATE_FILE, machines.alarms.path):
                 stack.enter_context(page)
                 messages.print(f"the page is at {page.url}")
             return watching.run()
+
+
+def open_machines(settings: WatchSettings, state: WatchState) -> Machines:
+    """Open the model, and what is kept of its machines; UsageError for wrong settings."""
+    rules = AlarmRules.parse(settings.confirm, seconds_of(settings.cooldown, "--cooldown"))
+    most_bytes = bytes_of(settings.keep_sound, "--keep-sound")
+    alarms = AlarmsFolder(
+        settings.out / ALARMS_FOLDER, most_bytes, lambda text: say("warning", text, "yellow")
+    )
+    listener = _listener(settings)
+    version = sha256_of(listener.checker.model.path / "model.json")
+    return Machines(listener, rules, alarms, version, state)
 
 
 @dataclass

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Pipeline, Ran
+from machine_halls import hall, learned
 
 import run_pipeline
 from pipeline.page_evidence import Evidence
@@ -26,6 +27,13 @@ def pipeline(tmp_path, monkeypatch, capsys) -> Pipeline:
         return Ran(code, shown.out, shown.err, newest.resolve())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def hall_model(tmp_path_factory) -> Path:
+    """A model of press7 and press8; nothing may be written to it."""
+    folder = tmp_path_factory.mktemp("hall")
+    return learned(folder, hall(folder / "recordings"))
 
 
 @pytest.fixture

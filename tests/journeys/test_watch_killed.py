@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from machine_halls import hall, hum, learned, whistle, write
+from machine_halls import hum, whistle, write
 
 ROOT = Path(__file__).resolve().parents[2]
 PATTERN = "nAAnnnAAnnnAA"
@@ -18,30 +18,21 @@ PATTERN = "nAAnnnAAnnnAA"
 
 
 class Watches:
-    """A worker that runs watches of one folder, and kills them."""
+    """The watches of one folder, which a worker runs and kills."""
 
-    def __init__(self, folder, model, keep_sound):
-        self.folder = folder
+    def __init__(self, folder, worker):
+        self.folder, self.process = folder, worker
         for i, letter in enumerate(PATTERN):
             for j, machine in enumerate(("press7", "press8")):
                 sound = (whistle if letter == "A" else hum)(900 + i, 120.0 + 90 * j)
                 path = write(folder / "incoming" / machine / f"{i:02d}.wav", sound)
                 when = 1_700_000_000 + 100 * i + j
                 os.utime(path, (when, when))
-        self.process = subprocess.Popen(
-            [sys.executable, ROOT / "tests/watch_worker.py", folder, model, keep_sound],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
 
     def run(self, most_calls=float("inf")):
-        self.process.stdin.write(f"{most_calls}\n")
+        self.process.stdin.write(f"{self.folder} {most_calls}\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait(60)
 
     @property
     def told(self):
@@ -57,18 +48,16 @@ class Watches:
         return rows
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("killed")
-    return learned(folder, hall(folder / "recordings"))
-
-
 def trial(folder, model, n_kills, keep_sound="0"):
     """Kill a watch so often, then let it finish; compare with one that was never killed."""
-    whole = Watches(folder / "whole", model, keep_sound)
+    worker = subprocess.Popen(
+        [sys.executable, ROOT / "tests/watch_worker.py", model, keep_sound],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    whole, killed = Watches(folder / "whole", worker), Watches(folder / "killed", worker)
     assert whole.run() == 4
     n_calls = int((folder / "whole" / "calls").read_text())
-    killed = Watches(folder / "killed", model, keep_sound)
     rng = random.Random(0)
     codes = []
     for number in range(n_kills):
@@ -81,8 +70,8 @@ def trial(folder, model, n_kills, keep_sound="0"):
         codes.append(killed.run(rng.uniform(0.02, 0.4) * n_calls))
     killed.run()
     compare(whole, killed)
-    whole.close()
-    killed.close()
+    worker.stdin.close()
+    worker.wait(60)
     return codes
 
 
@@ -98,14 +87,14 @@ def compare(whole, killed):
     assert killed.rows("SELECT count(*) FROM outbox") == [(0,)]
 
 
-def test_a_watch_that_is_killed_goes_on_where_it_was(model, tmp_path):
-    codes = trial(tmp_path, model, 5)
+def test_a_watch_that_is_killed_goes_on_where_it_was(hall_model, tmp_path):
+    codes = trial(tmp_path, hall_model, 5)
 
     assert -9 in codes
 
 
 @pytest.mark.faults
-def test_a_watch_that_is_killed_at_100_moments_goes_on_where_it_was(model, tmp_path):
-    codes = trial(tmp_path, model, 120, "1GB")
+def test_a_watch_that_is_killed_at_100_moments_goes_on_where_it_was(hall_model, tmp_path):
+    codes = trial(tmp_path, hall_model, 120, "1GB")
 
     assert codes.count(-9) >= 100
