@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -187,13 +188,14 @@ class Loop:
         self._pooling = make_pooling("clip")
 
     def run_for(self, seconds: float) -> Measured:
-        """Run over as many clips as take about so long."""
-        first = self.run(max(len(self.files), 2 * self.batch_size) if seconds else len(self.files))
-        if not seconds:
-            return first
-        return self.run(
-            min(MOST_CLIPS, max(first.clips, round(seconds * first.clips / first.seconds)))
-        )
+        """Run over as many clips as take about so long, and remove what was stored."""
+        measured = self.run(max(len(self.files), 2 * self.batch_size if seconds else 0))
+        if seconds:
+            n_clips = round(seconds * measured.clips / measured.seconds)
+            measured = self.run(min(MOST_CLIPS, max(measured.clips, n_clips)))
+        for folder in self._folder.glob(f"store-{id(self)}-*"):
+            shutil.rmtree(folder)
+        return measured
 
     def run(self, n_clips: int) -> Measured:
         """Encode and store so many clips, the files again and again; measure it."""
