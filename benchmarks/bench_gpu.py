@@ -213,11 +213,11 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore")
     with tempfile.TemporaryDirectory() as folder:
         record = measure(options, Path(folder))
+    if options.json:
+        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(table(record))
     for check in record["checks"]:
         print(f"{'ok' if check['passed'] else 'FAILED'}: {check['name']}: {check['found']}")
-    if options.json:
-        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return 0 if all(check["passed"] for check in record["checks"]) else 1
 
 
