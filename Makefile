@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # a file of tests per process, a core for each
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test check check-slow check-faults check-tensorflow bench bench-gpu bench-guard docs clean
+.PHONY: demo test check check-slow check-faults check-tensorflow check-ray bench bench-gpu bench-guard docs clean
 
 # the job on toy recordings, then a model of the normal ones and its verdict on a bad and a good clip;
 # `check` ends with 4 where a clip is anomalous
@@ -43,6 +43,10 @@ check-tensorflow: $(INSTALLED)
 	$(PIP) -e '.[test,vggish]'
 	$(BIN)/python -c "import tensorflow, tensorflow_hub"
 	$(BIN)/python -m pytest -m tensorflow
+
+check-ray: $(INSTALLED)
+	$(PIP) -e '.[test,ray]'
+	$(BIN)/python -m pytest -m ray
 
 # records of encoders, detectors and cache, and the tables of benchmarks/README.md from them
 RECORDED := encoders detectors cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -226,30 +227,49 @@ def merge(
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Put a store's parts, or several stores of one fingerprint, into one file."""
-    from cache.transfer import merge_stores
+    """Put a store's parts, or several stores of one fingerprint, into one file.
 
+    Stores of shards go into the store of their whole data set, unless --into names another.
+    """
     if dtype not in ("", "float32", "float16"):
         raise UsageError(f"--dtype {dtype}: expected float32 or float16")
     for path in stores:
         _check_is_store(path)
-    if len(stores) > 1 and into is None:
-        raise UsageError("several stores need --into FILE, the store that takes all")
+    all_facts: list[dict[str, Any]] = []
+    for merged in _merged(stores, into):
+        if dtype:
+            with merged.lock(tell=_tell):
+                merged.convert(dtype)
+        about = merged.about()
+        all_facts.append({"path": str(merged.path), "clips": about.clips, "bytes": about.bytes})
+    if as_json:
+        _print_json(all_facts if len(all_facts) > 1 else all_facts[0])
+        return
+    for facts in all_facts:
+        out.print(_plain(f"{facts['path']}: {facts['clips']:,} clips, {_size(facts['bytes'])}"))
+
+
+def _merged(stores: list[Path], into: Path | None) -> Iterator[EmbeddingStore]:
+    """Merge one store's parts, or several stores; UsageError where nothing says into which."""
+    from cache.shards import shards_by_store
+    from cache.transfer import merge_stores
+
     if into is not None:
-        merged = merge_stores(stores, into, _tell)
-    else:
+        yield merge_stores(stores, into, _tell)
+    elif len(stores) == 1:
         merged = _existing(stores[0])
         with merged.lock(tell=_tell):
             merged.merge()
-    if dtype:
-        with merged.lock(tell=_tell):
-            merged.convert(dtype)
-    about = merged.about()
-    facts = {"path": str(merged.path), "clips": about.clips, "bytes": about.bytes}
-    if as_json:
-        _print_json(facts)
+        yield merged
     else:
-        out.print(_plain(f"{merged.path}: {about.clips:,} clips, {_size(about.bytes)}"))
+        try:
+            groups = shards_by_store(stores)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        for whole, shards in groups.items():
+            if shards.absent:
+                _tell(f"{whole}: without the shards {shards.absent}, which are not among these")
+            yield merge_stores(shards.paths, whole, _tell)
 
 
 @app.command()

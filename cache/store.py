@@ -93,8 +93,9 @@ class EmbeddingStore:
             raise ValueError(
                 f"a fingerprint is at least 12 hexadecimal digits, not {fingerprint!r}"
             )
-        tail = "-".join([_file_name(encoder), _file_name(pooling), fingerprint[:12]]) + ".h5"
-        path = Path(directory).absolute() / f"{_file_name(data_name)}-{tail}"
+        name = file_name_of(data_name, encoder, pooling, fingerprint)
+        tail = name.removeprefix(f"{_file_name(data_name)}-")
+        path = Path(directory).absolute() / name
         header = StoreHeader(
             encoder=encoder,
             pooling=pooling,
@@ -442,6 +443,11 @@ def _faulty(reader: StoreReader) -> dict[str, np.ndarray]:
 
 
 # -- the files of stores --------------------------------------------------------------------------
+
+
+def file_name_of(data_name: str, encoder: str, pooling: str, fingerprint: str) -> str:
+    """Name the file of a store."""
+    return "-".join([*map(_file_name, (data_name, encoder, pooling)), fingerprint[:12]]) + ".h5"
 
 
 def _file_name(name: str) -> str:

@@ -15,6 +15,7 @@ from cache.format import Provenance, in_blocks, of_one_length, same_form
 from cache.hdf5 import publishing
 from cache.inspection import file_of
 from cache.reader import header_at
+from cache.shards import whole_name
 from cache.store import EmbeddingStore, Tell
 from ground.files import remove_stale, whole_file
 
@@ -41,7 +42,9 @@ def merge_stores(sources: Sequence[Path], into: Path, tell: Tell | None = None) 
                     f"{store.path} holds vectors of {what} {getattr(store.header, what)}, not "
                     f"{getattr(header, what)}; they do not belong together"
                 )
-    target = target or EmbeddingStore(into, replace(header, created=""))
+    if target is None:
+        header = replace(header, created="", data_name=whole_name(header.data_name))
+        target = EmbeddingStore(into, header)
     with target.lock(tell=tell):
         for store, rows in _additions(stores, target):
             for keys in in_blocks(list(rows), _ROWS):

@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from detect import DETECTORS, detector_options, facts_of
 from embed import ENCODERS, POOLINGS
 from ground.registry import Row
-from pipeline.settings import CheckSettings, Flag, LearnSettings, OutputFlags, Settings
+from pipeline.flags import Flag, OutputFlags
+from pipeline.settings import CheckSettings, LearnSettings, Settings
 from pipeline.systems import SYSTEMS
 from pipeline.watching.watch_settings import WatchSettings
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, replace
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
 import typer
 
@@ -23,18 +23,14 @@ from pipeline.exits import (
     USAGE,
     UsageError,
 )
+from pipeline.flags import IN, JUDGE, OUT, EmbedFlags, OutputFlags
 from pipeline.interrupts import end_at_the_next
 from pipeline.screen import messages, say
 from pipeline.settings import (
-    IN,
-    JUDGE,
-    OUT,
     AnySettings,
     CheckSettings,
-    EmbedFlags,
     EmbedSettings,
     LearnSettings,
-    OutputFlags,
     Settings,
     refuse_empty,
     settings_of,
@@ -169,6 +165,8 @@ def run(
         }
         print_registries(registries, as_json=settings.json)
         return
+    if settings.shard:
+        _embed_and_end(settings)
     job = run_job(settings)
     print_job(job, settings)
     if not settings.quiet:
@@ -181,6 +179,11 @@ def run(
 @_resumable
 def embed_command(settings: EmbedSettings) -> None:
     """Fill the cache only: embed the clips of --data, and stop there."""
+    _embed_and_end(settings)
+
+
+def _embed_and_end(settings: EmbedSettings | Settings) -> NoReturn:
+    """Fill the cache, say where the vectors are, and end with the exit code."""
     from pipeline.embedding_only import embed_only
 
     done = embed_only(settings)

@@ -21,6 +21,7 @@ from pipeline.plan import combinations_of
 from pipeline.run_folder import RunFolder
 from pipeline.screen import relay_rooms, say
 from pipeline.settings import EmbedSettings, Settings
+from pipeline.shards import only_shard, parse_shard
 from pipeline.sources import Pair, Source, embed_all, find_dataset
 
 
@@ -34,19 +35,29 @@ class Embedded:
     """Whether an encoder could not be used."""
 
 
-def embed_only(settings: EmbedSettings) -> Embedded:
-    """Embed the clips of --data with every encoder and pooling that go together.
+def embed_only(settings: EmbedSettings | Settings) -> Embedded:
+    """Embed the clips of --data, or those of --shard, and stop there.
 
-    A pair that does not go together is skipped with its reason; UsageError where none does.
+    The settings of `embed` name encoders and poolings: every pair that goes together is embedded,
+    another one is skipped with its reason, and UsageError where none does. The settings of the
+    whole job, or none named, mean what that job reads.
     """
     relay_rooms(quiet=settings.quiet)
-    if settings.encoder or settings.pooling:
+    if settings.shard:
+        parse_shard(settings.shard)
+    if isinstance(settings, Settings) and settings.embeddings:
+        raise UsageError("--shard embeds clips, and the vectors of --embeddings are there already")
+    if isinstance(settings, EmbedSettings) and (settings.encoder or settings.pooling):
         pairs = _pairs(settings)
-    else:  # those of the whole job
-        combinations, _ = combinations_of(Settings(**vars(settings)))
-        pairs = [member.source for member in combinations[0].members]
+    else:
+        job = settings if isinstance(settings, Settings) else Settings(**vars(settings))
+        combinations, _ = combinations_of(job)
+        pairs = [member.source for each in combinations for member in each.members]
     with RunFolder.new(f"embed-{file_name(settings.encoder or 'logmel')}", settings) as folder:
-        sources, unusable = embed_all(settings, find_dataset(settings), pairs, folder)
+        dataset = find_dataset(settings)
+        if settings.shard:
+            dataset = only_shard(dataset, settings.shard)
+        sources, unusable = embed_all(settings, dataset, pairs, folder)
         return Embedded(list(sources.values()), folder.left_out, bool(unusable))
 
 

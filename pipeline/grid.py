@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 UNIMPORTANT = (
     *("out", "quiet", "json", "workers", "device", "batch_size", "offline", "cache_dir"),
+    "engine",
     *("page_clips", "map", "figures"),
 )
 """Settings that decide no figure: a grid goes on although they differ."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.clips import clip_table
 from pipeline.concluding import conclude
+from pipeline.exits import UsageError
 from pipeline.grid import grid_folder, read_outcome, write_leaderboard
 from pipeline.imported import Import, import_embeddings, imported_clips, imported_sources
 from pipeline.judging import Unusable, judge
@@ -60,7 +61,9 @@ def run(config: str | Path | None = None, **flags: Any) -> Job:
 
 
 def run_job(settings: Settings) -> Job:
-    """Embed, fit, score, report."""
+    """Embed, fit, score, report; UsageError for a shard, which has not all clips of a machine."""
+    if settings.shard:
+        raise UsageError("a shard can be embedded, not judged: `embed` takes --shard")
     relay_rooms(quiet=settings.quiet)
     formats_of(settings.figures)
     imported = import_embeddings(settings) if settings.embeddings else None

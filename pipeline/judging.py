@@ -19,6 +19,7 @@ from ground.text import one_line
 from pipeline.clips import only, trained, without
 from pipeline.interrupts import ignore_interrupts
 from pipeline.journal import Journal
+from pipeline.many_machines import LOCAL, run_on_cluster
 from pipeline.parts import devices_of
 from pipeline.plan import Combination, Member
 from pipeline.remarks import remark_copies, remark_outliers
@@ -227,14 +228,15 @@ def _run(works: Sequence[_Work], settings: Settings, spool: Spool) -> Iterator[M
     on_gpu = any(work.choice.device.startswith("cuda") for work in works)
     workers = 1 if on_gpu else settings.workers or os.cpu_count() or 1
     n_tasks = sum(len(work.units) for work in works)
-    paths = iter(spool.paths(n_tasks))
+    # a cluster may have no folder in common
+    paths = iter(spool.paths(n_tasks) if settings.engine == LOCAL else [None] * n_tasks)
     tasks = (
         partial(_attempt_and_keep, next(paths), unit, work.way_to_fit(unit))
         for work in works
         for unit in work.units
     )
     with progress("fit and score", n_tasks, "fits", quiet=settings.quiet) as advance:
-        attempts = _in_order(tasks, n_tasks, workers, advance.tell)
+        attempts = _in_order(tasks, n_tasks, workers, advance.tell, settings.engine)
         for work in works:
             fitted = []
             for attempt in itertools.islice(attempts, len(work.units)):
@@ -244,25 +246,37 @@ def _run(works: Sequence[_Work], settings: Settings, spool: Spool) -> Iterator[M
 
 
 def _in_order(
-    tasks: Iterator[Callable[..., T]], n_tasks: int, workers: int, tell: Callable[[str], None]
+    tasks: Iterator[Callable[..., T]],
+    n_tasks: int,
+    workers: int,
+    tell: Callable[[str], None],
+    engine: str = LOCAL,
 ) -> Iterator[T]:
     """Run tasks and yield what they return, in their order; in parallel once that pays.
 
     Worker processes take seconds to start, so short grids never start them. Tasks of this
     process tell how they are getting on.
     """
-    from joblib import Parallel, delayed
-
     started, on_one_core = time.monotonic(), _limit_of_threads(n_tasks)
     for n_done, task in enumerate(tasks):
         if workers > 1 and time.monotonic() - started > SECONDS_ALONE:
-            rest = (delayed(task)() for task in itertools.chain([task], tasks))
-            n_jobs = min(workers, n_tasks - n_done)
-            yield from Parallel(n_jobs, return_as="generator", initializer=ignore_interrupts)(rest)
+            rest = itertools.chain([task], tasks)
+            yield from _in_parallel(rest, min(workers, n_tasks - n_done), engine)
             return
         with on_one_core():
             done = task(tell=tell)
         yield done
+
+
+def _in_parallel(tasks: Iterable[Callable[..., T]], workers: int, engine: str) -> Iterator[T]:
+    """Run tasks in processes of this machine or of a cluster; yield results in their order."""
+    if engine != LOCAL:
+        yield from run_on_cluster(list(tasks), engine)
+        return
+    from joblib import Parallel, delayed
+
+    parallel = Parallel(workers, return_as="generator", initializer=ignore_interrupts)
+    yield from parallel(delayed(task)() for task in tasks)
 
 
 def _limit_of_threads(n_tasks: int) -> Callable[[], AbstractContextManager[Any]]:

@@ -13,6 +13,7 @@ from pipeline.explaining import CLIPS_PER_PROFILE, MachineProfile, learn_profile
 from pipeline.fusing import Fused, fuse_members
 from pipeline.journal import Journal
 from pipeline.judging import MemberFits, judge
+from pipeline.many_machines import LOCAL
 from pipeline.model import Model, read_model
 from pipeline.model_writing import MachineNotes, Unit, save_model
 from pipeline.parts import weights_for_detectors
@@ -47,6 +48,8 @@ def learn(recordings: str | Path, model: str | Path = "model", **flags: Any) -> 
 
 def learn_model(settings: LearnSettings) -> Learned:
     """Embed the normal recordings, fit, hold out, save."""
+    if settings.window is not None and settings.engine != LOCAL:
+        raise UsageError("windows are computed on this machine: leave out --engine or --window")
     relay_rooms(quiet=settings.quiet)
     roots = [_absolute(settings.data)]
     earlier = read_model(settings.model) if settings.add else None
@@ -96,7 +99,7 @@ def _settings_of(model: Model, settings: LearnSettings) -> LearnSettings:
     Classes that the model names are refused unless the command line trusts them.
     """
     own = {"data", "model", "add", "recalibrate", "out", "quiet", "json", "scores", "trust_classes"}
-    own |= {"workers", "device", "batch_size", "cache_dir", "offline"}
+    own |= {"workers", "device", "batch_size", "cache_dir", "offline", "engine"}
     now = {f.name: getattr(settings, f.name) for f in fields(settings)}
     if not settings.trust_classes:
         refuse_classes(model.settings, str(model.path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +13,7 @@ from embed import ENCODERS, encoder_row, make_encoder, make_pooling
 from ground.registry import split_name
 from ground.text import one_line
 from pipeline.exits import UsageError
+from pipeline.many_machines import LOCAL, check_engine
 from pipeline.names import Choice, set_options, value_of
 from pipeline.screen import say
 from pipeline.settings import EmbedSettings, Settings
@@ -99,9 +101,10 @@ def shares_of(text: str) -> dict[str, str]:
 
 
 def check_embedding(settings: EmbedSettings | Settings) -> None:
-    """Raise UsageError for a --device that is not here, and for --weights that are not there."""
+    """Raise UsageError for a --device or an --engine that is not here, and for absent --weights."""
     from fetch.weights import RANDOM
 
+    check_engine(settings.engine)
     if settings.device:
         devices_of(settings)
     texts = shares_of(settings.weights).values() or [settings.weights]
@@ -119,15 +122,19 @@ def devices_of(settings: EmbedSettings | Settings) -> list[str]:
 
     if not settings.device:
         return ["cuda" if torch.cuda.is_available() else "cpu"]
-    devices = settings.device.split(",")
+    is_here = settings.engine == LOCAL  # the machines of a cluster have devices of their own
+    if settings.device == "all" and is_here:
+        devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        if not devices:
+            raise UsageError("--device all: torch sees no CUDA device here; try cpu")
+        return devices
+    devices = ["cuda"] if settings.device == "all" else settings.device.split(",")
     for device in devices:
-        try:
-            kind = torch.device(device).type
-        except RuntimeError:
-            raise UsageError(f"--device {device}: expected cpu, cuda or cuda:<number>") from None
-        if kind not in ("cpu", "cuda"):
-            raise UsageError(f"--device {device}: expected cpu, cuda or cuda:<number>")
-        if kind == "cuda" and not torch.cuda.is_available():
+        if not re.fullmatch(r"(cpu|cuda)(:\d+)?", device):
+            raise UsageError(
+                f"--device {device}: expected cpu, cuda or cuda:<number>, several of them, or all"
+            )
+        if is_here and device.startswith("cuda") and not torch.cuda.is_available():
             raise UsageError(f"--device {device}: torch sees no CUDA device here; try cpu")
     return devices
 

@@ -17,8 +17,11 @@ from ground.text import one_line
 from pipeline.exits import UsageError
 from pipeline.interrupts import stopping_after_a_batch
 from pipeline.journal import Journal
+from pipeline.many_devices import encode_on_devices
+from pipeline.many_machines import LOCAL, encode_on_cluster
 from pipeline.names import Choice
 from pipeline.parts import devices_of, encoder_class, encoder_of, pooling_of
+from pipeline.portions import ClipPass, StoreRows
 from pipeline.screen import messages, progress, say
 from pipeline.settings import EmbedSettings, Settings
 
@@ -292,8 +295,6 @@ def _fill(
     journal: Journal,
 ) -> dict[Choice, Exception]:
     """Embed the clips that some store lacks; return the errors by encoder."""
-    from embed.embedding import Task, embed_clips
-
     stats = dataset.file_stats()
     work: list[_Work] = []
     for encoding in encodings:
@@ -319,15 +320,24 @@ def _fill(
             if not waiting[key]:
                 advance()
 
-        tasks = [_task(Task, works, journal, on_done) for works in passes]
-        with stopping_after_a_batch():
-            errors = embed_clips(
-                tasks,
-                preprocessing,
-                ((clip.key, dataset.path(clip.key)) for clip in dataset.clips),
-                batch_size=settings.batch_size,
-                workers=settings.workers,
+        rows = [
+            StoreRows.of(
+                [store for each in works for store in each.encoding.stores.values()],
+                [keys for each in works for keys in each.missing],
             )
+            for works in passes
+        ]
+        clip_pass = ClipPass(
+            [_task(*each, journal, on_done) for each in zip(passes, rows, strict=True)],
+            rows,
+            preprocessing,
+            {c.key: dataset.path(c.key) for c in dataset.clips if c.key in waiting},
+            on_done,
+            settings.batch_size,
+            settings.workers,
+        )
+        with stopping_after_a_batch():
+            errors = _encode(clip_pass, settings)
     _log_embedded(work, journal)
     return {
         each.encoding.choice: error for number, error in errors.items() for each in passes[number]
@@ -363,25 +373,32 @@ def _log_embedded(work: Iterable[_Work], journal: Journal) -> None:
         )
 
 
+def _encode(clip_pass: ClipPass, settings: EmbedSettings | Settings) -> dict[int, Exception]:
+    """Encode the clips in this process, in one per device, or on a cluster."""
+    if settings.engine != LOCAL:
+        return encode_on_cluster(clip_pass, settings.engine, devices_of(settings)[0])
+    n_devices = max(len(task.encoders) for task in clip_pass.tasks)
+    if n_devices > 1:
+        return encode_on_devices(clip_pass, n_devices)
+    from embed.embedding import embed_clips
+
+    return embed_clips(
+        clip_pass.tasks,
+        clip_pass.preprocessing,
+        clip_pass.files.items(),
+        batch_size=clip_pass.batch_size,
+        workers=clip_pass.workers,
+    )
+
+
 def _task(
-    kind: type[Task],
-    works: Sequence[_Work],
-    journal: Journal,
-    on_done: Callable[[str], None],
+    works: Sequence[_Work], rows: StoreRows, journal: Journal, on_done: Callable[[str], None]
 ) -> Task:
     """Keep the rows of one pass in their stores, and note the clips that it cannot use."""
-    stores = [store for each in works for store in each.encoding.stores.values()]
-    missing = [keys for each in works for keys in each.missing]
-    checked: set[int] = set()
+    from embed.embedding import Task
 
     def write(keys: list[str], vectors: list[np.ndarray], files: list[Any]) -> None:
-        for number, (store, wanted, rows) in enumerate(zip(stores, missing, vectors, strict=True)):
-            if number not in checked:
-                store.check_space(len(wanted), rows.shape[1:])
-                checked.add(number)
-            keep = [i for i, key in enumerate(keys) if key in wanted]
-            if keep:
-                store.append([keys[i] for i in keep], rows[keep], [files[i] for i in keep])
+        rows.keep(keys, vectors, files)
         for key in keys:
             on_done(key)
 
@@ -391,7 +408,7 @@ def _task(
         journal.leave_out(key, reason)
         on_done(key)
 
-    return kind(
+    return Task(
         encoders=works[0].encoding.encoders,
         poolings=[
             each.encoding.encoders[0].in_shared_pass(pooling)
@@ -401,7 +418,7 @@ def _task(
         write=write,
         on_bad_clip=on_bad_clip,
         on_note=lambda key, note: journal.log("remark", key=key, note=note),
-        keys=_keys(works),
+        keys=rows.keys,
     )
 
 
