@@ -50,7 +50,7 @@ check-ray: $(INSTALLED)
 
 # records of encoders, detectors and cache, and the tables of benchmarks/README.md from them
 RECORDED := encoders detectors cache
-OTHER_BENCHES := sizes thresholds
+OTHER_BENCHES := reruns sizes thresholds
 bench: $(INSTALLED)
 	for each in $(RECORDED); do $(BIN)/python benchmarks/bench_$$each.py --json benchmarks/records || exit 1; done
 	$(BIN)/python benchmarks/tables.py --write
