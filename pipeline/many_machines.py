@@ -155,9 +155,16 @@ class _Premises:
     """A file in the cache folder that was made for this run."""
     weights: Sequence[str]
     """Hashes of the encoders' weights."""
+    working_folder: str
+    """Where relative paths of the command line begin."""
 
     def refusal(self, worker: Worker) -> str:
-        """Say why this machine cannot take part; "" if it can."""
+        """Say why this machine cannot take part; "" if it can.
+
+        The process then works in the folder of the command, where this machine has it.
+        """
+        if Path(self.working_folder).is_dir():
+            os.chdir(self.working_folder)
         machine = platform.node()
         same = "every machine has to see it under the same path"
         if _hash_of_code() != self.code:
@@ -256,6 +263,7 @@ def encode_on_cluster(clip_pass: ClipPass, engine: str, device: str) -> dict[int
         recording=str(next(iter(clip_pass.files.values()))),
         token=str(token),
         weights=[errand.encoder.weights_sha256 for errand in worker.errands],
+        working_folder=str(Path.cwd()),
     )
     write_whole(token, "")
     try:

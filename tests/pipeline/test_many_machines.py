@@ -17,9 +17,10 @@ from cache.store import EmbeddingStore, stores_in
 from embed.encoders.wave import Wave
 from pipeline.embedding_only import embed_only
 from pipeline.exits import UsageError
+from pipeline.learning import learn_model
 from pipeline.many_machines import _hash_of_code, _Premises, check_engine
 from pipeline.portions import Worker
-from pipeline.settings import EmbedSettings
+from pipeline.settings import EmbedSettings, LearnSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_PER_CLIP = 0.25
@@ -47,14 +48,19 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch):
         ({"token": "/nowhere/.token"}, "does not see the cache /nowhere"),
     ],
 )
-def test_a_machine_that_lacks_something_names_itself_and_what(tmp_path, change, reason):
+def test_a_machine_that_lacks_something_names_itself_and_what(
+    tmp_path, monkeypatch, change, reason
+):
     here = tmp_path / "here"
     here.touch()
     premises = {"code": _hash_of_code(), "recording": str(here), "token": str(here), "weights": []}
+    premises["working_folder"] = str(tmp_path)
+    monkeypatch.chdir("/")
 
     refusal = _Premises(**{**premises, **change}).refusal(Worker([], None, 0, 1))
 
     assert reason in refusal
+    assert Path.cwd() == tmp_path
     assert bool(refusal) == bool(change)
     assert not change or os.uname().nodename in refusal
 
@@ -63,9 +69,15 @@ def test_other_weights_are_refused(tmp_path):
     from pipeline.portions import Errand, StoreRows
 
     worker = Worker([Errand(Wave(), [], StoreRows([], [], []))], None, 0, 1)
-    premises = _Premises(_hash_of_code(), str(tmp_path), str(tmp_path), ["of another file"])
+    here = str(tmp_path)
+    premises = _Premises(_hash_of_code(), here, here, ["of another file"], "/nowhere")
 
     assert "has other weights" in premises.refusal(worker)
+
+
+def test_windows_are_not_computed_on_a_cluster():
+    with pytest.raises(UsageError, match="leave out --engine or --window"):
+        learn_model(LearnSettings(window=1.0, engine="ray"))
 
 
 # -- a real cluster -------------------------------------------------------------------------------
@@ -212,5 +224,5 @@ def test_the_fits_on_the_cluster_are_those_of_one_machine(hall, cluster):
         printed.append(json.loads(text))
 
     local, spread = ({k: v for k, v in facts.items() if k != "folder"} for facts in printed)
-    assert "results" in local
+    assert local["runs"][0]["results"]
     assert spread == local
