@@ -15,6 +15,7 @@ import pickle
 import platform
 import re
 import secrets
+import socket
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -75,9 +76,12 @@ def _cluster(engine: str) -> Iterator[None]:
         options["address"] = _address(engine)
     is_joined = ray.is_initialized()
     try:
+        if engine.startswith("ray://"):  # Ray itself tries for minutes
+            host, port = options["address"].split(":")
+            socket.create_connection((host, int(port)), PATIENCE_S).close()
         if not is_joined:
             ray.init(**options)
-    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise OSError(
             f"--engine {engine}: no Ray cluster could be joined ({one_line(error)[:200]}); "
             "`ray start --head` starts one; for a token, set RAY_AUTH_MODE=token and "

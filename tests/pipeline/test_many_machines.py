@@ -80,6 +80,18 @@ def test_windows_are_not_computed_on_a_cluster():
         learn_model(LearnSettings(window=1.0, engine="ray"))
 
 
+@pytest.mark.ray
+def test_no_cluster_is_one_line_and_leaves_nothing_in_the_cache(hall):
+    cache_dir = hall.folder / "none"
+    settings = EmbedSettings(
+        data=str(hall.data), encoder="wave", cache_dir=cache_dir, engine="ray://127.0.0.1:1"
+    )
+
+    with pytest.raises(OSError, match=r"127\.0\.0\.1:1: no Ray cluster could be joined"):
+        embed_only(settings)
+    assert [path for path in cache_dir.iterdir() if not path.name.endswith(".lock")] == []
+
+
 # -- a real cluster -------------------------------------------------------------------------------
 
 
