@@ -15,11 +15,14 @@ from small_recordings import write_recordings
 
 from cache.store import EmbeddingStore, stores_in
 from embed.encoders.wave import Wave
+from ground.text import json_text
 from pipeline.embedding_only import embed_only
 from pipeline.exits import UsageError
+from pipeline.job import run
 from pipeline.learning import learn_model
 from pipeline.many_machines import _hash_of_code, _Premises, check_engine
 from pipeline.portions import Worker
+from pipeline.printing import job_facts
 from pipeline.settings import EmbedSettings, LearnSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -225,16 +228,15 @@ def test_the_fits_on_the_cluster_are_those_of_one_machine(hall, cluster):
         "import sys, pipeline.judging as judging; from pipeline.command_line import main; "
         "judging.SECONDS_ALONE = -1.0; sys.exit(main())"
     )
-    words = ["--data", str(hall.data), "--encoder", mortal_encoder.NAME, "--detector", "knn"]
-    words += ["--cache-dir", str(hall.folder / "alone"), "--out", str(hall.folder / "runs")]
-    words += ["--json", "--scores", "--quiet"]
-    printed = []
-    for engine in ("local", cluster.engine):
-        run = begun([sys.executable, "-c", code, *words, "--engine", engine], cluster)
-        text, errors = run.communicate(timeout=200)
-        assert run.returncode == 3, errors
-        printed.append(json.loads(text))
+    flags = {"data": str(hall.data), "encoder": mortal_encoder.NAME, "detector": "knn"}
+    flags |= {"cache_dir": str(hall.folder / "alone"), "out": str(hall.folder / "runs")}
+    local = json.loads(json_text(job_facts(run(**flags, quiet=True), with_scores=True)))
 
-    local, spread = ({k: v for k, v in facts.items() if k != "folder"} for facts in printed)
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+    words += ["--json", "--scores", "--quiet", "--engine", cluster.engine]
+    spread = begun([sys.executable, "-c", code, *words], cluster)
+    printed, errors = spread.communicate(timeout=200)
+
+    assert spread.returncode == 3, errors
     assert local["runs"][0]["results"]
-    assert spread == local
+    assert json.loads(printed)["runs"] == local["runs"]
