@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # a file of tests per process, a core for each
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test check check-slow check-faults check-tensorflow check-ray bench docs results lock clean
+.PHONY: demo test check check-slow check-faults check-tensorflow check-ray bench bench-gpu bench-guard docs results lock clean
 
 # the job on toy recordings, then a model of the normal ones and its verdict on a bad and a good clip;
 # `check` ends with 4 where a clip is anomalous
@@ -48,8 +48,19 @@ check-ray: $(INSTALLED)
 	$(PIP) -e '.[test,ray]'
 	$(BIN)/python -m pytest -m ray
 
+# records of encoders, detectors and cache, and the tables of benchmarks/README.md from them
+RECORDED := encoders detectors cache
+OTHER_BENCHES := reruns sizes thresholds
 bench: $(INSTALLED)
-	for each in benchmarks/bench_*.py; do $(BIN)/python $$each || exit 1; done
+	for each in $(RECORDED); do $(BIN)/python benchmarks/bench_$$each.py --json benchmarks/records || exit 1; done
+	$(BIN)/python benchmarks/tables.py --write
+	for each in $(OTHER_BENCHES); do $(BIN)/python benchmarks/bench_$$each.py || exit 1; done
+
+bench-gpu: $(INSTALLED)
+	$(BIN)/python benchmarks/bench_gpu.py --json gpu.json
+
+bench-guard: $(INSTALLED)
+	$(BIN)/python benchmarks/guard.py
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_pages.py

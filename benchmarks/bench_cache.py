@@ -3,6 +3,7 @@
     python benchmarks/bench_cache.py [--rows 1000000] [--folder DIR]
 
 Every measurement runs in a process of its own, so that memory figures are that step's alone.
+`--json FOLDER` keeps all of them as a record (records.py).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ import h5py
 import numpy as np
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+
+from records import make_record, save  # noqa: E402
 
 from cache.store import EmbeddingStore  # noqa: E402
 
@@ -223,15 +226,31 @@ STEPS = {
 }
 
 
+def rows_of(found: dict[str, float]) -> list[dict]:
+    """Make the rows of a record; processor time has a ratio where a peer was measured, too."""
+    peers = {"open_keys: processor seconds": "open_names: processor seconds"}
+    for dim in (128, 768, 2048):
+        ours, theirs = "ours", "one growing file + fsync"
+        named = f"append: {dim}-d, {{}}, processor"
+        peers[named.format(ours)] = named.format(theirs)
+    return [
+        {"name": name, "value": value}
+        | ({"ratios": {"cpu": found[peers[name]] / value}} if name in peers and value else {})
+        for name, value in found.items()
+    ]
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--rows", type=int, default=100_000)
     arguments.add_argument("--folder", type=Path, default=None, help="a folder on the disk to test")
+    arguments.add_argument("--json", type=Path, help="folder to write a record to")
     arguments.add_argument("--step", choices=STEPS, default="", help=argparse.SUPPRESS)
     given = arguments.parse_args()
     if given.step:
         print(json.dumps(STEPS[given.step](given.folder, given.rows)))
         return
+    found: dict[str, float] = {}
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         print(f"{given.rows:,} rows of {DIM} float32; goals: {GOALS}")
         for step in STEPS:
@@ -241,6 +260,13 @@ def main() -> None:
             )
             for what, value in json.loads(ran.stdout).items():
                 print(f"{step:12} {what:45} {value:12.4g}")
+                found[f"{step}: {what}"] = value
+    if given.json:
+        note = f"{given.rows:,} rows of {DIM} float32"
+        save(
+            make_record("cache", {"value": "", "cpu": "over the peer"}, rows_of(found), note),
+            given.json,
+        )
 
 
 if __name__ == "__main__":

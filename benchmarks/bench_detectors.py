@@ -7,7 +7,8 @@
 Variants take turns in one process. A busy neighbour slows single rounds, so that the median of
 each variant's faster half is printed, by the clock and in processor time of all threads, and the
 ratios of these. The difference is the largest relative one over the 1,100 clips. PyOD's
-autoencoder is compared where PyOD is installed. `--only folds` times out-of-fold scores beside one
+autoencoder is compared where PyOD is installed. `--json FOLDER` keeps the comparison with
+scikit-learn as a record (records.py). `--only folds` times out-of-fold scores beside one
 fit. `--many-ids` fits and rates 1,000 machine IDs.
 """
 
@@ -18,11 +19,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from time import perf_counter, process_time
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from records import make_record, save, table
 from rich.console import Console
 from rich.table import Table
 from sklearn.covariance import LedoitWolf
@@ -51,6 +54,15 @@ GOALS = {
     ("Mahalanobis", 2048): 30.0,
     ("kNN", 768): 2.5,
     ("kNN", 2048): 2.5,
+}
+
+COLUMNS = {
+    "stock ms": "stock, cpu ms",
+    "ms": "here, cpu ms",
+    "cpu": "over stock, cpu",
+    "clock": "over stock, clock",
+    "goal": "goal",
+    "difference": "largest difference",
 }
 
 Array = np.ndarray
@@ -160,16 +172,10 @@ def interleaved(variants: Sequence[Callable[[], object]], rounds: int) -> list[S
     return [Spent(*(faster_half(of) for of in zip(*spent, strict=True))) for spent in times]
 
 
-def compare_with_stock(rounds: int, dims: Sequence[int]) -> Table:
-    """Fit and rate one machine with every detector that has a stock reference."""
+def compare_with_stock(rounds: int, dims: Sequence[int]) -> list[dict]:
+    """Fit and rate one machine with every detector that has a stock reference; rows of a record."""
     rng = np.random.default_rng(0)
-    table = Table(
-        title="fit to 1,000 clips + score 1,100: ms of the processor; ratios by clock, processor",
-        title_justify="left",
-        box=None,
-    )
-    for heading in ("detector", "dim", "stock", "ours", "ratios", "goal", "difference"):
-        table.add_column(heading, justify="left" if heading == "detector" else "right")
+    rows = []
     for dim in dims:
         X, Y = embeddings(N_TRAIN, dim, rng), embeddings(N_TEST, dim, rng)
         for name, stock, ours in PAIRS:
@@ -177,23 +183,26 @@ def compare_with_stock(rounds: int, dims: Sequence[int]) -> Table:
             if "GMM" in name and dim > 768:
                 continue
             expected, found = stock(training, Y), ours(training, Y)
-            difference = np.max(np.abs(found - expected) / np.abs(expected))
             slow = name in ("Mahalanobis", "GMM, 200 clips")
             stock_time, our_time = interleaved(
                 [lambda s=stock, X=training, Y=Y: s(X, Y), lambda o=ours, X=training, Y=Y: o(X, Y)],
                 max(3, rounds // 3) if slow else rounds,
             )
-            goal = GOALS.get((name, dim))
-            table.add_row(
-                name,
-                str(dim),
-                f"{stock_time.cpu:.0f}",
-                f"{our_time.cpu:.1f}",
-                stock_time.over(our_time),
-                f"{goal:g}x" if goal else "",
-                f"{difference:.0e}",
+            ratios = {
+                "cpu": stock_time.cpu / our_time.cpu,
+                "clock": stock_time.wall / our_time.wall,
+            }
+            rows.append(
+                {
+                    "name": f"{name}, {dim}-d",
+                    "stock ms": stock_time.cpu,
+                    "ms": our_time.cpu,
+                    "ratios": ratios,
+                    "goal": GOALS.get((name, dim)),
+                    "difference": float(np.max(np.abs(found - expected) / np.abs(expected))),
+                }
             )
-    return table
+    return rows
 
 
 def compare_autoencoders(rounds: int, dims: Sequence[int]) -> Table:
@@ -307,6 +316,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one width of each")
     parser.add_argument("--only", choices=("vectors", "autoencoders", "folds"))
     parser.add_argument("--many-ids", action="store_true", help="1,000 machine IDs, nothing else")
+    parser.add_argument("--json", type=Path, help="folder to write a record of the vectors to")
     arguments = parser.parse_args()
     console = Console(width=120)
     if arguments.many_ids:
@@ -317,7 +327,12 @@ def main() -> None:
         wide = (768,) if arguments.quick else (768, 2048)
         narrow = (128,) if arguments.quick else (128, 768)
         if arguments.only in (None, "vectors"):
-            console.print(compare_with_stock(arguments.rounds, wide))
+            rows = compare_with_stock(arguments.rounds, wide)
+            note = f"{arguments.rounds} rounds, {arguments.threads} threads of BLAS and torch"
+            record = make_record("detectors", COLUMNS, rows, note)
+            print(f"fit to 1,000 clips and score 1,100\n\n{table(record)}")
+            if arguments.json:
+                save(record, arguments.json)
         if arguments.only in (None, "folds"):
             console.print(compare_folds(max(3, arguments.rounds // 2), (*narrow, 2048)))
         if arguments.only in (None, "autoencoders"):

@@ -8,8 +8,8 @@ of the same networks.
 
 Variants take turns within each round, so that a busy neighbour meets all of them; a ratio is of
 medians over the rounds. `cpu` is the processor time of all threads, which a neighbour disturbs
-less than the clock. Weights are random, clips are 10 s of noise at 16 kHz. The last table is the
-one of README.md.
+less than the clock. Weights are random, clips are 10 s of noise at 16 kHz. `--json FOLDER` keeps
+the last table as a record (records.py).
 """
 
 import argparse
@@ -28,6 +28,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from peers import NAIVE, numpy_log_mel, published_ast, published_cnn14
+from records import make_record, save, table
 
 from embed import make_encoder, make_pooling
 from embed.embedding import Task, embed_clips
@@ -37,6 +38,13 @@ from embed.recordings.preprocessing import Preprocessing
 
 SECONDS, RATE = 10, 16_000
 GFLOP = {"panns": 40.1, "ast": 242.0, "vggish": 17.3}  # of one clip, after pruning
+COLUMNS = {
+    "batch": "batch",
+    "peer ms": "peer, cpu ms",
+    "ms": "here, cpu ms",
+    "cpu": "over the peer, cpu",
+    "clock": "over the peer, clock",
+}
 Variant = Callable[[], object]
 
 
@@ -126,8 +134,8 @@ def measure(variants: dict[str, Variant], rounds: int) -> dict[str, list[tuple[f
     return seconds
 
 
-def bench(name: str, paths: list[Path], options: argparse.Namespace) -> list[str]:
-    """Measure one encoder; return the rows of README.md's table."""
+def bench(name: str, paths: list[Path], options: argparse.Namespace) -> list[dict]:
+    """Measure one encoder; return the rows of its record."""
     exact = make_encoder(name, weights="random", device=options.device)
     batch = options.batch_size or exact.batch_size[options.device.split(":")[0]]
     peer = f"{name}: peer"
@@ -161,9 +169,10 @@ def bench(name: str, paths: list[Path], options: argparse.Namespace) -> list[str
             [1e3 * statistics.median(column) / len(paths) for column in zip(*taken, strict=True)]
             for taken in (seconds[f"{name}: {precision}, {backend}"], seconds[peer])
         )
+        ratios = {"cpu": peer_cpu / cpu, "clock": peer_wall / wall}
+        label = f"{name}, {precision}, {backend}"
         rows.append(
-            f"| `{name}`, {precision}, {backend} | {batch} | {peer_cpu:.0f} | {cpu:.0f} | "
-            f"{peer_cpu / cpu:.2f} | {peer_wall / wall:.2f} |"
+            {"name": label, "batch": batch, "peer ms": peer_cpu, "ms": cpu, "ratios": ratios}
         )
     return rows
 
@@ -198,6 +207,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--json", type=Path, help="folder to write a record to")
     parser.add_argument("--parts", action="store_true", help="the loop and front ends, too")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -209,10 +219,11 @@ def main() -> None:
     for precision in ("float32", "bfloat16") if options.bf16 else ("float32",):
         peak = matmul_peak(getattr(torch, precision), options.device)
         print(f"matrix products in {precision} on {options.device}: {peak:.0f} GFLOP/s")
-    print(f"\n{options.rounds} rounds, {torch.get_num_threads()} threads of torch\n")
-    print("| | batch | peer, cpu ms | here, cpu ms | over the peer, cpu | over the peer, clock |")
-    print("|---|---|---|---|---|---|")
-    print("\n".join(rows))
+    note = f"{options.rounds} rounds, {torch.get_num_threads()} threads of torch"
+    record = make_record("encoders", COLUMNS, rows, note)
+    print(f"\n{note}\n\n{table(record)}", end="")
+    if options.json:
+        save(record, options.json)
 
 
 if __name__ == "__main__":

@@ -152,15 +152,16 @@ def naive_resnet50(paths: list[Path], device: str) -> None:
 
 
 @cache
-def plain_weights(name: str) -> dict[str, torch.Tensor]:
-    return WEIGHTS[name]()
+def plain_weights(name: str, device: str) -> dict[str, torch.Tensor]:
+    return {key: tensor.to(device) for key, tensor in WEIGHTS[name]().items()}
 
 
 def naive_patches(name: str, paths: list[Path], device: str) -> None:
     """Encode clips by the plain eager pass of the same network, four at a time."""
     for start in range(0, len(paths), PLAIN_BATCH):
         clips = [librosa.load(path, sr=16_000)[0] for path in paths[start : start + PLAIN_BATCH]]
-        plain_pass(name, plain_weights(name), torch.from_numpy(np.stack(clips))).numpy()
+        waveforms = torch.from_numpy(np.stack(clips)).to(device)
+        plain_pass(name, plain_weights(name, device), waveforms).cpu().numpy()
 
 
 NAIVE = {

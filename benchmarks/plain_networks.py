@@ -36,9 +36,9 @@ def fbank(waveforms: Tensor, window: str, scale: float) -> Tensor:
     frames = (waveforms * scale).unfold(1, FRAME, HOP)
     frames = frames - frames.mean(dim=2, keepdim=True)
     before = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
-    frames = (frames - PREEMPHASIS * before) * window_of(window).float()
+    frames = (frames - PREEMPHASIS * before) * window_of(window).to(frames)
     power = torch.fft.rfft(frames, 512).abs() ** 2
-    return (power @ Fbank().mel.float()).clamp(min=LOG_FLOOR).log()
+    return (power @ Fbank().mel.to(power)).clamp(min=LOG_FLOOR).log()
 
 
 def layer_norm(tensors: Mapping[str, Tensor], name: str, x: Tensor, eps: float) -> Tensor:
@@ -79,7 +79,7 @@ def eat_pass(tensors: Mapping[str, Tensor], waveforms: Tensor) -> Tensor:
     image = ((log_mel - eat.MEAN) / (2 * eat.STD)).unsqueeze(1)
     name = "model.local_encoder.proj"
     patches = functional.conv2d(image, tensors[f"{name}.weight"], tensors[f"{name}.bias"], 16)
-    x = patches.flatten(2).transpose(1, 2) + eat.positions(768)
+    x = patches.flatten(2).transpose(1, 2) + eat.positions(768).to(patches)
     x = torch.cat([tensors["model.extra_tokens"].expand(len(x), -1, -1), x], dim=1)
     x = layer_norm(tensors, "model.pre_norm", x, 1e-6)
     for i in range(12):
@@ -88,9 +88,9 @@ def eat_pass(tensors: Mapping[str, Tensor], waveforms: Tensor) -> Tensor:
 
 
 def mel_pass(tensors: Mapping[str, Tensor], waveforms: Tensor, batch_norm: str) -> Tensor:
-    window = torch.hann_window(512)
+    window = torch.hann_window(512, device=waveforms.device)
     power = torch.stft(waveforms, 512, 160, window=window, return_complex=True).abs() ** 2
-    log_mel = 10 * (mel_filters().float().T @ power).clamp(min=1e-10).log10()
+    log_mel = 10 * (mel_filters().to(power).T @ power).clamp(min=1e-10).log10()
     log_mel = log_mel.maximum(log_mel.amax(dim=(1, 2), keepdim=True) - 120)
     parts = ("running_mean", "running_var", "weight", "bias")
     norm = [tensors[f"{batch_norm}.{part}"] for part in parts]
@@ -125,8 +125,8 @@ def beats_pass(tensors: Mapping[str, Tensor], waveforms: Tensor) -> Tensor:
     around = functional.conv1d(x.transpose(1, 2), weight, bias, padding=64, groups=16)
     around = functional.gelu(around[..., :-1]).transpose(1, 2)
     x = layer_norm(tensors, "encoder.layer_norm", x + around, 1e-5)
-    place = torch.arange(x.shape[1])
-    bucket = beats.buckets(beats.BeatsConfig())[place[None, :] - place[:, None] + 800]
+    place = torch.arange(x.shape[1], device=x.device)
+    bucket = beats.buckets(beats.BeatsConfig()).to(x.device)[place[None, :] - place[:, None] + 800]
     table = tensors["encoder.layers.0.self_attn.relative_attention_bias.weight"]
     position = functional.embedding(bucket, table).permute(2, 0, 1)
     for i in range(12):

@@ -26,7 +26,8 @@ from pipeline.command_line import (
     run,
     watch_command,
 )
-from pipeline.settings import CheckSettings, Flag, LearnSettings, OutputFlags, Settings
+from pipeline.flags import Flag, OutputFlags
+from pipeline.settings import CheckSettings, LearnSettings, Settings
 from pipeline.systems import SYSTEMS
 from pipeline.watching.watch_settings import WatchSettings
 

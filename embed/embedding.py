@@ -83,6 +83,10 @@ class Encoded:
     contents: list[Content]
 
 
+Encoding = Callable[[], Encoded]
+"""Waits for a batch that a device has been given."""
+
+
 def embed_clips(
     tasks: Sequence[Task],
     preprocessing: Preprocessing,
@@ -219,9 +223,9 @@ class _TaskRun:
             if self.error is None:
                 self._devices.encode(self, batch)
 
-    def add(self, encoding: Future[Encoded]) -> None:
+    def add(self, encoding: Future[Encoding]) -> None:
         """Keep the rows of a batch, as soon as it is encoded."""
-        self._attempt(lambda: self._rows.add(encoding.result()))
+        self._attempt(lambda: self._rows.add(encoding.result()()))
 
     def close(self) -> None:
         """Write what waits."""
@@ -235,20 +239,24 @@ class _TaskRun:
 
 
 class _Devices:
-    """One thread per device; a batch goes to the device that is idle."""
+    """One thread per device; a batch goes to the device that is idle.
+
+    A GPU's thread is idle as soon as the GPU has been given a batch, so that the next one is
+    ready when the GPU is. Two batches per device are under way at most.
+    """
 
     def __init__(self, n_devices: int) -> None:
         self._n_devices = n_devices
         self._threads = ThreadPoolExecutor(n_devices, "encode")
-        self._encoding: deque[tuple[_TaskRun, Future[Encoded]]] = deque()
+        self._encoding: deque[tuple[_TaskRun, Future[Encoding]]] = deque()
         self._idle: SimpleQueue[int] = SimpleQueue()
         for device in range(n_devices):
             self._idle.put(device)
 
     def encode(self, run: _TaskRun, batch: list[tuple[str, Recording]]) -> None:
-        """Begin with a batch, once an earlier one is done if every device has work."""
-        self._encoding.append((run, self._threads.submit(self._encode, run.task, batch)))
-        if len(self._encoding) > self._n_devices:
+        """Begin with a batch; wait for the earliest one if every device has two."""
+        self._encoding.append((run, self._threads.submit(self._begin, run.task, batch)))
+        if len(self._encoding) >= 2 * self._n_devices:
             self._collect()
 
     def close(self) -> None:
@@ -260,17 +268,16 @@ class _Devices:
         run, encoding = self._encoding.popleft()
         run.add(encoding)
 
-    def _encode(self, task: Task, batch: list[tuple[str, Recording]]) -> Encoded:
+    def _begin(self, task: Task, batch: list[tuple[str, Recording]]) -> Encoding:
         device = self._idle.get()
         try:
             encoder = task.encoders[device % len(task.encoders)]
-            waveforms = np.stack([recording.waveform for _, recording in batch])
-            vectors = encoder.encode(waveforms, task.poolings)
+            wait = encoder.begin([recording.waveform for _, recording in batch], task.poolings)
         finally:
             self._idle.put(device)
-        return Encoded(
-            [key for key, _ in batch], vectors, [_content(recording) for _, recording in batch]
-        )
+        keys = [key for key, _ in batch]
+        contents = [_content(recording) for _, recording in batch]
+        return lambda: Encoded(keys, wait(), contents)
 
 
 class _Batches:

@@ -8,7 +8,7 @@ encoder that computes by numpy derives from `Encoder`, a torch network from
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -96,6 +96,13 @@ class Encoder(ABC):
         return [
             np.asarray(pooling(outputs[pooling.source]), dtype=np.float32) for pooling in poolings
         ]
+
+    def begin(
+        self, waveforms: Sequence[np.ndarray], poolings: Sequence[Pooling]
+    ) -> Callable[[], list[np.ndarray]]:
+        """Start to encode waveforms of one length; return what waits for the arrays of `encode`."""
+        vectors = self.encode(np.stack(waveforms), poolings)
+        return lambda: vectors
 
     def embed(
         self,

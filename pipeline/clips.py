@@ -66,6 +66,8 @@ def without(unit: FitUnit, keys: frozenset[str]) -> FitUnit:
 def only(table: ClipTable, keys: frozenset[str]) -> ClipTable:
     """Leave out the clips that have no vector."""
     kept = [i for i, key in enumerate(table.key) if key in keys]
+    if len(kept) == len(table.key):
+        return table
     columns = {f.name: getattr(table, f.name) for f in fields(table)}
     return replace(table, **{name: tuple(c[i] for i in kept) for name, c in columns.items()})
 

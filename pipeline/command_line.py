@@ -23,18 +23,14 @@ from pipeline.exits import (
     USAGE,
     UsageError,
 )
+from pipeline.flags import IN, JUDGE, OUT, EmbedFlags, OutputFlags
 from pipeline.interrupts import end_at_the_next
 from pipeline.screen import messages, say
 from pipeline.settings import (
-    IN,
-    JUDGE,
-    OUT,
     AnySettings,
     CheckSettings,
-    EmbedFlags,
     EmbedSettings,
     LearnSettings,
-    OutputFlags,
     Settings,
     refuse_empty,
     settings_of,

@@ -204,7 +204,8 @@ def _work(
     source, name = sources[member.source], member.detector.name
     own, without_training = trained(only(table, source.keys))
     network = {"weights": weights[name]} if name in weights else {}
-    device = devices_of(settings)[0] if facts_of(name).trains_network else ""
+    best = devices_of(settings)[0] if settings.engine == LOCAL else "cpu"
+    device = best if facts_of(name).trains_network else ""
     return _Work(
         member=member,
         source=source,

@@ -7,7 +7,8 @@ time and writes parts of its own into the stores.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from pipeline.interrupts import ignore_interrupts
@@ -31,12 +32,13 @@ def encode_on_devices(clip_pass: ClipPass, n_devices: int) -> dict[int, Exceptio
     """
     decoders = max(1, (clip_pass.workers or min(16, os.cpu_count() or 1)) // n_devices)
     workers = [clip_pass.worker(device=device, decoders=decoders) for device in range(n_devices)]
-    return clip_pass.follow(_reports(workers, clip_pass.portions(n_devices)))
+    with closing(_reports(workers, clip_pass.portions(n_devices))) as reports:
+        return clip_pass.follow(reports)
 
 
 def _reports(
     workers: Sequence[Worker], portions: Iterator[list[ClipFile]]
-) -> Iterator[list[Report]]:
+) -> Generator[list[Report]]:
     """Give each process its next portion as soon as one is done; yield what is reported."""
     from concurrent.futures import FIRST_COMPLETED, wait
     from concurrent.futures.process import BrokenProcessPool

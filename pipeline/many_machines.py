@@ -15,6 +15,7 @@ import pickle
 import platform
 import re
 import secrets
+import socket
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -75,9 +76,12 @@ def _cluster(engine: str) -> Iterator[None]:
         options["address"] = _address(engine)
     is_joined = ray.is_initialized()
     try:
+        if engine.startswith("ray://"):  # Ray itself tries for minutes
+            host, port = options["address"].split(":")
+            socket.create_connection((host, int(port)), PATIENCE_S).close()
         if not is_joined:
             ray.init(**options)
-    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise OSError(
             f"--engine {engine}: no Ray cluster could be joined ({one_line(error)[:200]}); "
             "`ray start --head` starts one; for a token, set RAY_AUTH_MODE=token and "
@@ -155,9 +159,16 @@ class _Premises:
     """A file in the cache folder that was made for this run."""
     weights: Sequence[str]
     """Hashes of the encoders' weights."""
+    working_folder: str
+    """Where relative paths of the command line begin."""
 
     def refusal(self, worker: Worker) -> str:
-        """Say why this machine cannot take part; "" if it can."""
+        """Say why this machine cannot take part; "" if it can.
+
+        The process then works in the folder of the command, where this machine has it.
+        """
+        if Path(self.working_folder).is_dir():
+            os.chdir(self.working_folder)
         machine = platform.node()
         same = "every machine has to see it under the same path"
         if _hash_of_code() != self.code:
@@ -256,6 +267,7 @@ def encode_on_cluster(clip_pass: ClipPass, engine: str, device: str) -> dict[int
         recording=str(next(iter(clip_pass.files.values()))),
         token=str(token),
         weights=[errand.encoder.weights_sha256 for errand in worker.errands],
+        working_folder=str(Path.cwd()),
     )
     write_whole(token, "")
     try:

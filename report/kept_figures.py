@@ -11,7 +11,6 @@ from pathlib import Path
 
 from ground.files import write_whole
 from ground.versions import installed_version
-from report import figures, machine_scores
 from report.machine_scores import MachineScores
 
 SEARCHED = 8
@@ -45,8 +44,8 @@ def draw_or_copy(path: Path, machines: Sequence[MachineScores], draw: Draw) -> b
 def _mark(machines: Sequence[MachineScores], name: str) -> bytes:
     """Hash all that a figure depends on but the fonts that are installed, as a chunk of a PNG."""
     drawn_from = hashlib.sha256(f"{name} {installed_version('matplotlib')}".encode())
-    for source in (figures.__file__, machine_scores.__file__):
-        drawn_from.update(Path(str(source)).read_bytes())
+    for module in ("figures.py", "machine_scores.py"):
+        drawn_from.update(Path(__file__).with_name(module).read_bytes())
     for machine in machines:
         drawn_from.update(repr((machine.name, machine.labels, machine.result)).encode())
         drawn_from.update(machine.scores.tobytes())

@@ -60,11 +60,13 @@ class LoopbackCluster:
         return [each for each in commands if str(self._folder) in each]
 
     def stop(self) -> None:
-        """End every node, the head last."""
-        for node in reversed(self.nodes):
-            node.terminate()
-        for node in reversed(self.nodes):
-            node.wait(60)
+        """End every node, the head last: a raylet without one takes half a minute to end."""
+        head, *others = self.nodes
+        for nodes in (others, [head]):
+            for node in nodes:
+                node.terminate()
+            for node in nodes:
+                node.wait(60)
 
     def _start(self, *flags: str, n_cpus: int) -> subprocess.Popen[bytes]:
         command = [

@@ -34,6 +34,8 @@ TESTED_IN = {
     "detect/detector.py": CONTRACTS,
     "detect/scaled_detector.py": CONTRACTS,
     "detect/scaler.py": CONTRACTS,
+    "detect/lean_skops.py": "tests/detect/test_saving.py",
+    "pipeline/flags.py": "tests/pipeline/test_settings.py",
     "pipeline/page_evidence.py": "tests/journeys/test_pages.py",
     **{
         f"detect/detectors/{name}.py": CONTRACTS

@@ -63,14 +63,17 @@ class BandPower:
         n_fft, hop = len(self.window), self.hop_length
         n_frames = 1 + len(waveform) // hop
         bands = np.empty((n_frames, self.filters.n_bands), np.float32)
+        buffer = np.empty((FRAMES_AT_ONCE, n_fft), np.float32)
         for start in range(0, n_frames, FRAMES_AT_ONCE):
             part = slice(start, min(start + FRAMES_AT_ONCE, n_frames))
             length = (part.stop - start - 1) * hop + n_fft
             samples = _cut(waveform, start * hop - n_fft // 2, length)
             frames = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[::hop]
-            spectrum = rfft(frames * self.window, axis=1, workers=1)
-            power = np.square(spectrum.real) + np.square(spectrum.imag)
-            self.filters.apply(power, out=bands[part])
+            windowed = np.multiply(frames, self.window, out=buffer[: len(frames)])
+            spectrum = rfft(windowed, axis=1, workers=1, overwrite_x=True)
+            squares = spectrum.view(np.float32)  # real and imaginary parts in turns
+            np.square(squares, out=squares)
+            self.filters.apply(squares[:, ::2] + squares[:, 1::2], out=bands[part])
         return decibels(bands)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pipeline.settings import Flag
+from pipeline.flags import Flag
 
 ALARMS, PAGE = "Where alarms go", "Page"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pipeline.settings import HOW, IN, JUDGE, OUT, Flag, OutputFlags
+from pipeline.flags import HOW, IN, JUDGE, OUT, Flag, OutputFlags
 from pipeline.watching.delivery_settings import DeliverySettings
 
 TRUST = "Alarms"

@@ -14,7 +14,7 @@ import yaml
 from alarm_receivers import web_server
 from watched_machines import message
 
-from pipeline.settings import Flag
+from pipeline.flags import Flag
 from pipeline.watching import credentials, outbox, webhook
 from pipeline.watching.delivery import MOST_REFUSALS, BackOff
 from pipeline.watching.delivery_settings import DeliverySettings

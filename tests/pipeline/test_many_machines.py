@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,11 +15,15 @@ from small_recordings import write_recordings
 
 from cache.store import EmbeddingStore, stores_in
 from embed.encoders.wave import Wave
+from ground.text import json_text
 from pipeline.embedding_only import embed_only
 from pipeline.exits import UsageError
+from pipeline.job import run
+from pipeline.learning import learn_model
 from pipeline.many_machines import _hash_of_code, _Premises, check_engine
 from pipeline.portions import Worker
-from pipeline.settings import EmbedSettings
+from pipeline.printing import job_facts
+from pipeline.settings import EmbedSettings, LearnSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_PER_CLIP = 0.25
@@ -48,14 +51,19 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch):
         ({"token": "/nowhere/.token"}, "does not see the cache /nowhere"),
     ],
 )
-def test_a_machine_that_lacks_something_names_itself_and_what(tmp_path, change, reason):
+def test_a_machine_that_lacks_something_names_itself_and_what(
+    tmp_path, monkeypatch, change, reason
+):
     here = tmp_path / "here"
     here.touch()
     premises = {"code": _hash_of_code(), "recording": str(here), "token": str(here), "weights": []}
+    premises["working_folder"] = str(tmp_path)
+    monkeypatch.chdir("/")
 
     refusal = _Premises(**{**premises, **change}).refusal(Worker([], None, 0, 1))
 
     assert reason in refusal
+    assert Path.cwd() == tmp_path
     assert bool(refusal) == bool(change)
     assert not change or os.uname().nodename in refusal
 
@@ -64,9 +72,27 @@ def test_other_weights_are_refused(tmp_path):
     from pipeline.portions import Errand, StoreRows
 
     worker = Worker([Errand(Wave(), [], StoreRows([], [], []))], None, 0, 1)
-    premises = _Premises(_hash_of_code(), str(tmp_path), str(tmp_path), ["of another file"])
+    here = str(tmp_path)
+    premises = _Premises(_hash_of_code(), here, here, ["of another file"], "/nowhere")
 
     assert "has other weights" in premises.refusal(worker)
+
+
+def test_windows_are_not_computed_on_a_cluster():
+    with pytest.raises(UsageError, match="leave out --engine or --window"):
+        learn_model(LearnSettings(window=1.0, engine="ray"))
+
+
+@pytest.mark.ray
+def test_no_cluster_is_one_line_and_leaves_nothing_in_the_cache(hall):
+    cache_dir = hall.folder / "none"
+    settings = EmbedSettings(
+        data=str(hall.data), encoder="wave", cache_dir=cache_dir, engine="ray://127.0.0.1:1"
+    )
+
+    with pytest.raises(OSError, match=r"127\.0\.0\.1:1: no Ray cluster could be joined"):
+        embed_only(settings)
+    assert [path for path in cache_dir.iterdir() if not path.name.endswith(".lock")] == []
 
 
 # -- a real cluster -------------------------------------------------------------------------------
@@ -152,7 +178,10 @@ def wait_for(condition, what: str, seconds: float = 120) -> None:
 
 
 @pytest.mark.ray
-def test_a_node_killed_and_a_node_added_lose_and_double_nothing(hall, cluster):
+def test_killed_workers_a_killed_node_and_a_new_one_lose_and_double_nothing(hall, cluster, deaths):
+    for number in range(2):
+        (deaths / str(number)).touch()
+
     run = begun(hall.command("killed", "--engine", cluster.engine), cluster)
     wait_for(lambda: hall.parts("killed") >= 2 or run.poll() is not None, "no part is written")
     cluster.kill_raylet(cluster.nodes[1])
@@ -160,36 +189,33 @@ def test_a_node_killed_and_a_node_added_lose_and_double_nothing(hall, cluster):
     _, errors = run.communicate(timeout=200)
 
     assert run.returncode == 3, errors
+    assert not list(deaths.iterdir())
     assert errors.count("left out") == 1
     assert hall.bad.name in errors
     hall.check("killed")
 
 
 @pytest.mark.ray
-def test_a_worker_that_is_killed_costs_its_portion_at_most(hall, cluster, deaths):
-    for number in range(2):
-        (deaths / str(number)).touch()
-
-    run = begun(hall.command("died", "--engine", cluster.engine), cluster)
-    _, errors = run.communicate(timeout=200)
-
-    assert run.returncode == 3, errors
-    assert not list(deaths.iterdir())
-    hall.check("died")
-
-
-@pytest.mark.ray
-def test_after_the_driver_was_killed_the_next_run_goes_on(hall, cluster):
+def test_after_the_driver_was_killed_the_next_run_waits_for_its_cpus_and_goes_on(hall, cluster):
     run = begun(hall.command("again", "--engine", cluster.engine), cluster)
     wait_for(lambda: hall.parts("again") >= 2 or run.poll() is not None, "no part is written")
-    run.send_signal(signal.SIGKILL)
+    run.kill()
     run.communicate(timeout=60)
     n_kept = len(EmbeddingStore.at(stores_in(hall.folder / "again")[0]))
 
-    run = begun(hall.command("again", "--engine", "auto"), cluster, RAY_ADDRESS=cluster.address)
-    _, errors = run.communicate(timeout=200)
+    impatient = (
+        "import sys, pipeline.many_machines as ray; from pipeline.command_line import main; "
+        "ray.PATIENCE_S = 2.0; sys.exit(main())"
+    )
+    _, _, *words = hall.command("again", "--engine", "auto", "--workers", "2")
+    run = begun([sys.executable, "-c", impatient, *words], cluster, RAY_ADDRESS=cluster.address)
+    lines = iter(run.stderr)
+    waiting = next((line for line in lines if line.startswith("waiting")), "nothing was said")
+    cluster.add_node(n_cpus=2)
+    errors = "".join(lines)
 
-    assert run.returncode == 3, errors
+    assert run.wait(60) == 3, errors
+    assert "no machine of the cluster has had 2 CPUS free for 2 s; of its " in waiting
     assert 0 < n_kept < len(hall.alone.keys)
     (counted,) = [line for line in errors.splitlines() if " clips in " in line]
     assert int(counted.split(": ")[1].split()[0]) <= len(hall.alone.keys) + 1 - n_kept
@@ -197,37 +223,20 @@ def test_after_the_driver_was_killed_the_next_run_goes_on(hall, cluster):
 
 
 @pytest.mark.ray
-def test_what_the_cluster_does_not_have_is_said_and_waited_for(hall, cluster):
-    impatient = (
-        "import sys, pipeline.many_machines as ray; from pipeline.command_line import main; "
-        "ray.PATIENCE_S = 2.0; sys.exit(main())"
-    )
-    _, _, *words = hall.command("waited", "--engine", cluster.engine, "--workers", "2")
-    run = begun([sys.executable, "-c", impatient, *words], cluster)
-    first = run.stderr.readline()
-
-    cluster.add_node(n_cpus=2)
-    _, errors = run.communicate(timeout=200)
-
-    assert "waiting: no machine of the cluster has had 2 CPUS free for 2 s; of its 3" in first
-    assert run.returncode == 3, errors
-    hall.check("waited")
-
-
-@pytest.mark.ray
-def test_the_fits_of_a_grid_on_the_cluster_are_those_of_one_machine(hall, cluster, monkeypatch):
+def test_the_fits_on_the_cluster_are_those_of_one_machine(hall, cluster):
     code = (
         "import sys, pipeline.judging as judging; from pipeline.command_line import main; "
         "judging.SECONDS_ALONE = -1.0; sys.exit(main())"
     )
-    words = ["--data", str(hall.data), "--encoder", mortal_encoder.NAME, "--json", "--quiet"]
-    words += ["--cache-dir", str(hall.folder / "alone"), "--out", str(hall.folder / "runs")]
-    words += ["--detector", "knn,mahalanobis"]
-    tables = []
-    for engine in ("local", cluster.engine):
-        run = begun([sys.executable, "-c", code, *words, "--engine", engine], cluster)
-        printed, errors = run.communicate(timeout=200)
-        assert run.returncode == 3, errors
-        tables.append(json.loads(printed))
+    flags = {"data": str(hall.data), "encoder": mortal_encoder.NAME, "detector": "knn"}
+    flags |= {"cache_dir": str(hall.folder / "alone"), "out": str(hall.folder / "runs")}
+    local = json.loads(json_text(job_facts(run(**flags, quiet=True), with_scores=True)))
 
-    assert [entry["results"] for entry in tables[1]] == [entry["results"] for entry in tables[0]]
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+    words += ["--json", "--scores", "--quiet", "--engine", cluster.engine]
+    spread = begun([sys.executable, "-c", code, *words], cluster)
+    printed, errors = spread.communicate(timeout=200)
+
+    assert spread.returncode == 3, errors
+    assert local["runs"][0]["results"]
+    assert json.loads(printed)["runs"] == local["runs"]
