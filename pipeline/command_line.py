@@ -230,7 +230,10 @@ def check_command(
 
 @app.command("compare")
 def compare_command(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders and grids; the first counts.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Run folders, grids, folders of score files; the first counts."),
+    ],
     against: Annotated[
         str, option("--against", IN, "Name of the run that the others are compared with.")
     ] = "",

@@ -55,7 +55,7 @@ def _sources(folder: Path, data_name: str, given: Mapping[str, Any]) -> RunSourc
     """Find clips and vectors again; None, and why is said, where they cannot be had."""
     try:
         return find_sources(folder, data_name, given)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the figures are there, and whatever it is costs the sounds only
         say("page", f"no sounds, map and method on it: {one_line(error)}", "yellow")
         return None
 
@@ -77,7 +77,7 @@ def _with_evidence(
             shown = with_method(shown, combination, fits, sources.dataset, sources.table_of(fits))
         settings = sources.settings
         return with_evidence(shown, fits, model, sources.dataset, settings, is_part=is_part)
-    except Exception as error:  # the figures are there, and whatever it is costs the sounds only
+    except Exception as error:  # as above
         say("page", f"{stem_of(run.folder)}: no sounds and map on it: {one_line(error)}", "yellow")
         return shown
 
