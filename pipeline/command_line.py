@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, replace
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, get_args, get_type_hints
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_type_hints
 
 import typer
 
@@ -32,6 +32,7 @@ from pipeline.settings import (
     EmbedSettings,
     LearnSettings,
     Settings,
+    flag_of,
     refuse_empty,
     settings_of,
 )
@@ -231,7 +232,10 @@ def check_command(
 
 @app.command("compare")
 def compare_command(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders and grids; the first counts.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Run folders, grids, folders of score files; the first counts."),
+    ],
     against: Annotated[
         str, option("--against", IN, "Name of the run that the others are compared with.")
     ] = "",
@@ -323,11 +327,33 @@ def report_command(
     data: Annotated[
         Path | None, option("--data", IN, "Where the recordings are now, if they were moved.")
     ] = None,
+    cache_dir: Annotated[
+        Path | None, option("--cache-dir", IN, "Where its vectors are, if not where they were.")
+    ] = None,
+    page_clips: Annotated[
+        int | None, option("--page-clips", OUT, flag_of("page_clips").about, min=0)
+    ] = None,
+    map_: Annotated[
+        Literal["pca", "umap"] | None, option("--map", OUT, flag_of("map").about)
+    ] = None,
+    figures: Annotated[str | None, option("--figures", OUT, flag_of("figures").about)] = None,
+    trust_classes: Annotated[
+        bool, option("--trust-classes", JUDGE, flag_of("trust_classes").about)
+    ] = False,
 ) -> None:
-    """Write the pages and figures of a finished run again, from its folder alone."""
+    """Write the pages and figures of a finished run again."""
     from pipeline.reporting import rebuild_report
 
-    for page in rebuild_report(run, data):
+    flags = {
+        "data": None if data is None else str(data),
+        "cache_dir": cache_dir,
+        "page_clips": page_clips,
+        "map": map_,
+        "figures": figures,
+        "trust_classes": trust_classes or None,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    for page in rebuild_report(run, **given):
         messages.print(f"written to {page}")
 
 

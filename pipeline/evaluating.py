@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.finished_run import FinishedRun, columns_of, find_runs, is_run, stem_of
+from pipeline.finished_run import FinishedRun, columns_of, find_runs, holds_runs, stem_of
 from pipeline.labels import Labels
+from report.leaderboard import NOT_NAMES
 
 if TYPE_CHECKING:
     from detect.results import Result
@@ -32,8 +33,16 @@ class Evaluation:
 
     runs: Sequence[Evaluated]
     is_grid: bool = False
-    unfinished: Sequence[tuple[str, str]] = ()
-    """Combinations of a grid without results, each with the reason."""
+    without_results: Sequence[Mapping[str, str]] = ()
+    """Combinations of a grid that were refused or failed: their names, and `error`, the reason."""
+
+    @property
+    def unfinished(self) -> list[tuple[str, str]]:
+        """Name each of these in a few words, with its reason."""
+        return [
+            (" ".join(text for name, text in row.items() if name not in NOT_NAMES), row["error"])
+            for row in self.without_results
+        ]
 
     @property
     def entries(self) -> list[dict[str, Any]]:
@@ -41,9 +50,7 @@ class Evaluation:
         from report.leaderboard import leaderboard_entry
 
         entries = [leaderboard_entry(run.rows, **run.columns) for run in self.runs]
-        return entries + [
-            leaderboard_entry([], error=reason, run=name) for name, reason in self.unfinished
-        ]
+        return entries + [leaderboard_entry([], **names) for names in self.without_results]
 
 
 def evaluate(folder: Path, labels: Path | None = None) -> Evaluation:
@@ -56,13 +63,13 @@ def evaluate(folder: Path, labels: Path | None = None) -> Evaluation:
     from report.evaluation import evaluate_score_files, said_by_name
 
     known = Labels(labels) if labels else None
-    if is_run(folder) or any(folder.glob("*/config.toml")):
+    if holds_runs(folder):
         found = find_runs(folder)
         runs = [
             Evaluated(stem_of(run.folder), run.folder, evaluate_run(run, known), run.year, columns)
             for run, columns in zip(found.runs, columns_of(found.runs), strict=True)
         ]
-        return Evaluation(runs, found.is_grid, found.unfinished)
+        return Evaluation(runs, found.is_grid, found.without_results)
     rows, year = evaluate_score_files(folder, known.of if known else said_by_name)
     if known:
         known.check()

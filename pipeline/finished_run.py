@@ -41,6 +41,8 @@ class FinishedRun:
     folder: Path
     settings: Mapping[str, Any]
     """Those of its config.toml, with encoder, pooling and detector as they were used."""
+    asked: Mapping[str, Any]
+    """Those of its config.toml alone."""
     provenance: Mapping[str, Any]
     fit_per: str
     year: int
@@ -97,12 +99,19 @@ class FoundRuns:
     runs: Sequence[FinishedRun]
     is_grid: bool = False
     unfinished: Sequence[tuple[str, str]] = ()
-    """Combinations of a grid without results, each with the reason."""
+    """Folders of a grid without results, each with the reason."""
+    without_results: Sequence[Mapping[str, str]] = ()
+    """Combinations of a grid that were refused or failed: their names, and `error`, the reason."""
 
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is one that a run or a grid writes."""
     return (folder / "config.toml").exists() or (folder / "results.json").exists()
+
+
+def holds_runs(folder: Path) -> bool:
+    """Whether a folder is a run, or a folder of runs such as a grid."""
+    return is_run(folder) or any(folder.glob("*/config.toml"))
 
 
 def find_runs(folder: Path) -> FoundRuns:
@@ -124,7 +133,30 @@ def find_runs(folder: Path) -> FoundRuns:
             unfinished.append((part.name, one_line(error)))
     if not runs:
         raise ValueError(f"{folder}: no run in it can be read; first {unfinished[0][1]}")
-    return FoundRuns(runs, is_grid, unfinished)
+    return FoundRuns(runs, is_grid, unfinished, _without_results(folder, unfinished))
+
+
+def _without_results(folder: Path, unfinished: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    """List combinations without results by the leaderboard; by their folders where there is none.
+
+    What was refused has no folder, and what failed has one.
+    """
+    from report.csv_files import read_csv
+
+    board = folder / "leaderboard.csv"
+    if not board.is_file():
+        return [{"run": name, "error": reason} for name, reason in unfinished]
+    listed = [
+        {name: text for name, text in row.items() if text}
+        for row in read_csv(board)
+        if row.get("error") and not row.get("auc_mean")
+    ]
+    damaged = [
+        {"run": name, "error": reason}
+        for name, reason in unfinished
+        if (folder / name / "results.json").exists()
+    ]
+    return listed + damaged
 
 
 def read_finished_run(folder: Path) -> FinishedRun:
@@ -153,6 +185,7 @@ def read_finished_run(folder: Path) -> FinishedRun:
     return FinishedRun(
         folder,
         settings,
+        config.get("settings", {}),
         config.get("provenance", {}),
         str(model.get("fit_per") or settings.get("fit_per") or "id"),
         year if isinstance(year, int) else 2020,

@@ -12,6 +12,7 @@ from pipeline.concluding import conclude
 from pipeline.exits import UsageError
 from pipeline.grid import grid_folder, read_outcome, write_leaderboard
 from pipeline.imported import Import, import_embeddings, imported_clips, imported_sources
+from pipeline.journal import Journal
 from pipeline.judging import Unusable, judge
 from pipeline.outcome import Outcome
 from pipeline.parts import weights_for_detectors
@@ -70,7 +71,7 @@ def run_job(settings: Settings) -> Job:
     combinations, refused = _plan(settings, imported)
     members = [member for combination in combinations for member in combination.members]
 
-    dataset, names = _clips(settings, imported)
+    dataset, names = clips_of(settings, imported)
     table, without_training = clip_table(dataset)
     weights, without_weights = weights_for_detectors(settings, [m.detector for m in members])
 
@@ -84,7 +85,7 @@ def run_job(settings: Settings) -> Job:
         for skipped in dataset.skipped:
             folder.leave_out(skipped.key, skipped.reason)
         pairs = [member.source for member in members if member.detector.name not in without_weights]
-        sources, without_vectors = _vectors(settings, dataset, imported, names, pairs, folder)
+        sources, without_vectors = vectors_of(settings, dataset, imported, names, pairs, folder)
         unusable: Unusable = {**without_weights, **without_vectors}
 
         outcomes = _finished(combinations, folder) if folder.is_resumed else {}
@@ -124,18 +125,18 @@ def _plan(settings: Settings, imported: Import | None) -> tuple[list[Combination
     return combinations, refused
 
 
-def _clips(settings: Settings, imported: Import | None) -> tuple[DataSet, Mapping[str, str]]:
+def clips_of(settings: Settings, imported: Import | None) -> tuple[DataSet, Mapping[str, str]]:
     """Find the clips, and the name of each in the embeddings of another tool."""
     return imported_clips(settings, imported) if imported else (find_dataset(settings), {})
 
 
-def _vectors(
+def vectors_of(
     settings: Settings,
     dataset: DataSet,
     imported: Import | None,
     names: Mapping[str, str],
     pairs: Sequence[Pair],
-    folder: RunFolder,
+    journal: Journal,
 ) -> tuple[dict[Pair, Source], dict[Pair, str]]:
     """Return the vectors of every encoder and pooling, and why a pair has none."""
     theirs = [pair for pair in pairs if imported and pair[0].name == imported.name]
@@ -143,7 +144,7 @@ def _vectors(
     sources: dict[Pair, Source] = {}
     unusable: dict[Pair, str] = {}
     if ours:
-        sources, unusable = embed_all(settings, dataset, ours, folder)
+        sources, unusable = embed_all(settings, dataset, ours, journal)
     if imported and theirs:
         sources |= imported_sources(imported, names, [pooling for _, pooling in theirs])
     return sources, unusable

@@ -82,7 +82,7 @@ def _detectors(combination: Combination, fits: Sequence[MemberFits]) -> str:
     """Say what was fitted to the vectors."""
     choices = dict.fromkeys(fit.member.detector for fit in fits)
     names = _listed([f"{each.name}{_bracketed(dict(each.options))}" for each in choices])
-    is_scaled = combination.settings.scaler == "standard"
+    is_scaled = combination.settings.scaler != "none"
     scaled = is_scaled and any(facts_of(each.name).wants_scaling for each in choices)
     scale = ", each number scaled by its mean and deviation over them" if scaled else ""
     per = "machine ID" if combination.fit_per == "id" else "machine type"

@@ -113,7 +113,9 @@ def print_evaluation(evaluation: Evaluation, folder: str, *, as_json: bool) -> N
                     {**run.columns, "folder": str(run.folder), "results": [*map(asdict, run.rows)]}
                     for run in evaluation.runs
                 ],
-                "unfinished": [{"name": n, "reason": r} for n, r in evaluation.unfinished],
+                "unfinished": [
+                    {"name": name, "reason": reason} for name, reason in evaluation.unfinished
+                ],
             }
         )
     else:

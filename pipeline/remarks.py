@@ -32,7 +32,8 @@ def remark_outliers(
         except Exception as error:  # the fits say what is wrong with the vectors
             journal.log("training clips not compared", unit=unit.name, reason=one_line(error))
     for clip in found:
-        journal.log("training clip unlike the rest", **asdict(clip))
+        vectors = {"encoder": source.encoder, "pooling": source.pooling}
+        journal.log("training clip unlike the rest", **asdict(clip), **vectors)
     if found and not quiet:
         clip = found[0]
         messages.print(

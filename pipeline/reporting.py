@@ -8,58 +8,93 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ground.text import one_line
 from pipeline.finished_run import FinishedRun, columns_of, find_runs, stem_of
+from pipeline.run_page import formats_of, with_evidence, with_method, write_figures
+from pipeline.run_sources import RunSources, find_sources, own_model
+from pipeline.screen import say
 
 if TYPE_CHECKING:
     from detect.fitting import Scores
     from report.page import Run
 
 
-def rebuild_report(folder: Path, data: Path | None = None) -> list[Path]:
+def rebuild_report(folder: Path, **given: Any) -> list[Path]:
     """Write the pages and figures of a run folder or of a grid again; return the pages.
 
-    `data` is where the recordings are now, if they were moved. Neither vectors nor detectors are
-    needed. Raises ValueError for a folder that is no run.
+    `given` are settings that win over those of the run: `data`, where the recordings are now,
+    `cache_dir`, `page_clips`, `map`, `figures` and `trust_classes`. Where recordings, vectors or
+    the model cannot be had, a page has no sounds and no map, and one line says why. Raises
+    ValueError for a folder that is no run.
     """
-    from report import figures, page
+    from report import page
     from report.leaderboard_page import write_leaderboard
-    from report.machine_scores import machine_scores
 
+    formats_of(given.get("figures", ""))
     found = find_runs(folder)
+    sources = _sources(folder, _data_name(found.runs[0]), given)
     pages = []
     for run in found.runs:
-        shown = shown_run(run, data)
+        is_part = (run.folder.parent / "config.toml").exists()
+        shown = _with_evidence(shown_run(run), run, sources, is_part=is_part)
         pages.append(page.write_report(run.folder, shown))
-        if not found.is_grid:
-            machines = machine_scores(shown.table, shown.scores, shown.results)
-            figures.draw_scores(run.folder / "scores.png", machines)
-            figures.draw_roc(run.folder / "roc.png", machines)
+        figures = str(given.get("figures", run.asked.get("figures", "")))
+        write_figures(run.folder, shown, figures, is_part=is_part)
     if found.is_grid:
         entries = [
             {**entry, "folder": run.folder.name}
             for entry, run in zip(_entries(found.runs), found.runs, strict=True)
         ]
-        entries += _without_figures(folder / "leaderboard.csv") or [
-            {"run": name, "error": reason} for name, reason in found.unfinished
-        ]
         name = _data_name(found.runs[0])
-        pages.append(write_leaderboard(folder, entries, f"{name}: leaderboard"))
+        board = [*entries, *found.without_results]
+        pages.append(write_leaderboard(folder, board, f"{name}: leaderboard"))
     return pages
 
 
-def shown_run(run: FinishedRun, data: Path | None = None) -> Run:
-    """Gather what the page of a run shows."""
+def _sources(folder: Path, data_name: str, given: Mapping[str, Any]) -> RunSources | None:
+    """Find clips and vectors again; None, and why is said, where they cannot be had."""
+    try:
+        return find_sources(folder, data_name, given)
+    except Exception as error:  # the figures are there, and whatever it is costs the sounds only
+        say("page", f"no sounds, map and method on it: {one_line(error)}", "yellow")
+        return None
+
+
+def _with_evidence(
+    shown: Run, run: FinishedRun, sources: RunSources | None, *, is_part: bool
+) -> Run:
+    """Add to a page what needs recordings and vectors; say what it lacks, and why."""
+    if sources is None:
+        return shown
+    try:
+        lacking = sources.lacking(run)
+        combination = sources.combination_of(run)
+        model = own_model(run, sources.settings)
+        fits = sources.fits_of(combination, model)
+        if lacking:
+            say("page", f"{stem_of(run.folder)} lacks sounds, and the method: {lacking}", "yellow")
+        else:
+            shown = with_method(shown, combination, fits, sources.dataset, sources.table_of(fits))
+        settings = sources.settings
+        return with_evidence(shown, fits, model, sources.dataset, settings, is_part=is_part)
+    except Exception as error:  # as above
+        say("page", f"{stem_of(run.folder)}: no sounds and map on it: {one_line(error)}", "yellow")
+        return shown
+
+
+def shown_run(run: FinishedRun) -> Run:
+    """Gather what the page of a run shows, but for what needs its recordings and vectors."""
     from detect.training_clips import TrainingOutlier
     from report.page import Run
     from report.ranking import as_scores
 
-    table, scores = as_scores(run.clips)
+    table, scores = as_scores(run.clips, run.fit_per)
     events = list(_lines(run.folder / "log.jsonl"))
     around = list(_lines(run.folder.parent / "log.jsonl"))  # of the grid, if it is part of one
     unlike = [
         _of_kind(TrainingOutlier, event)
         for event in [*events, *around]
-        if event.get("event") == "training clip unlike the rest"
+        if event.get("event") == "training clip unlike the rest" and _of_first_member(event, run)
     ]
     errors = [
         (str(line["key"]), str(line["reason"]))
@@ -68,20 +103,31 @@ def shown_run(run: FinishedRun, data: Path | None = None) -> Run:
         if {"key", "reason"} <= line.keys()
     ]
     failed = [("fit", run.remarks.failed)] if run.remarks.failed else []
+    facts = {
+        name: str(run.provenance[name]) for name in ("version", "date") if name in run.provenance
+    }
+    if "date" in facts:
+        facts["date"] = facts["date"][:16].replace("T", " ")
     return Run(
         title=f"{_data_name(run)}: {stem_of(run.folder)}",
         table=table,
         scores=[_with_history(each, events) for each in scores],
         results=run.results,
         decided=run.decided(),
-        settings=run.settings,
-        facts={
-            name: run.provenance[name] for name in ("version", "date") if name in run.provenance
-        },
+        settings=run.asked,
+        facts=facts,
         unlike=unlike,
         warnings=[run.remarks.warning] if run.remarks.warning else [],
         errors=[*errors, *failed],
     )
+
+
+def _of_first_member(event: Mapping[str, Any], run: FinishedRun) -> bool:
+    """Whether an event is about the vectors of the first member; logs of before do not say it."""
+    if "encoder" not in event or not run.members:
+        return True
+    encoder, pooling, _ = run.members[0].rsplit("/", 2)
+    return (event["encoder"], event.get("pooling")) == (encoder, pooling)
 
 
 def _data_of(run: FinishedRun) -> str:
@@ -104,19 +150,6 @@ def _entries(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
         entry |= run.remarks.decisions
         entries.append({**entry, "error": run.remarks.failed} if run.remarks.failed else entry)
     return entries
-
-
-def _without_figures(leaderboard: Path) -> list[dict[str, str]]:
-    """List the combinations that were refused or failed, which have no results of their own."""
-    from report.csv_files import read_csv
-
-    if not leaderboard.is_file():
-        return []
-    return [
-        {name: text for name, text in row.items() if text}
-        for row in read_csv(leaderboard)
-        if row.get("error") and not row.get("auc_mean")
-    ]
 
 
 def _with_history(scores: Scores, events: Sequence[Mapping[str, Any]]) -> Scores:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ground.text import one_line
@@ -13,15 +15,17 @@ from pipeline.exits import UsageError
 from pipeline.judging import MemberFits
 from pipeline.method import method_in_words
 from pipeline.outcome import Outcome
-from pipeline.page_evidence import Evidence, page_evidence
+from pipeline.page_evidence import page_evidence
+from pipeline.plan import Combination
 from pipeline.run_folder import RunFolder
 from pipeline.screen import progress, say
+from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from detect.fitting import ClipTable
     from embed.recordings.dataset import DataSet
     from pipeline.model import Model
-    from report.machine_scores import MachineScores
+    from report.page import Run
 
 CLIPS_ON_A_PAGE, CLIPS_IN_A_GRID = 10, 2
 """Clips to hear per machine, unless --page-clips says otherwise."""
@@ -38,16 +42,29 @@ def draw_run(
     left_out: Sequence[tuple[str, str]],
 ) -> None:
     """Write the page and the figures; whatever fails there costs these only, and is said."""
-    from report.machine_scores import machine_scores
+    from report import page
 
-    machines = machine_scores(table, outcome.scores, outcome.results)
-    evidence = Evidence()
+    settings, is_part = folder.settings, folder.is_part
+    shown = page.Run(
+        title=f"{dataset.name}: {outcome.combination.name}",
+        table=table,
+        scores=outcome.scores,
+        results=outcome.results,
+        decided=outcome.decided,
+        settings=folder.flags,
+        facts={"version": installed_version(), "date": time.strftime("%Y-%m-%d %H:%M")},
+        unlike=[outlier for fit in fits[:1] for outlier in fit.outliers],
+        warnings=[outcome.warning] if outcome.warning else [],
+        errors=[*left_out, *([("fit", outcome.reason)] if outcome.reason else [])],
+    )
+    with _costing_itself(folder, "the page does not say what was done"):
+        shown = with_method(shown, outcome.combination, fits, dataset, table)
     with _costing_itself(folder, "the page has no clips to hear"):
-        evidence = _evidence(machines, fits, model, dataset, folder)
+        shown = with_evidence(shown, fits, model, dataset, settings, is_part=is_part)
     with _costing_itself(folder, "the figures are not complete"):
-        _figures(outcome, machines, folder)
+        write_figures(folder.path, shown, settings.figures, is_part=is_part)
     with _costing_itself(folder, "there is no report.html"):
-        _page(outcome, fits, evidence, dataset, table, folder, left_out)
+        page.write_report(folder.path, shown)
 
 
 @contextmanager
@@ -60,38 +77,60 @@ def _costing_itself(folder: RunFolder, cost: str) -> Iterator[None]:
         say("page", f"{cost}: {one_line(error)}", "yellow")
 
 
-def _evidence(
-    machines: Sequence[MachineScores],
+def with_method(
+    shown: Run,
+    combination: Combination,
+    fits: Sequence[MemberFits],
+    dataset: DataSet,
+    table: ClipTable,
+) -> Run:
+    """Add to a page what was done, in words, and where the vectors are."""
+    vectors = ", ".join(str(path) for path in dict.fromkeys(fit.source.path for fit in fits))
+    method = method_in_words(combination, fits, dataset, table)
+    return replace(shown, facts={**shown.facts, "vectors": vectors}, method=method)
+
+
+def with_evidence(
+    shown: Run,
     fits: Sequence[MemberFits],
     model: Model,
     dataset: DataSet,
-    folder: RunFolder,
-) -> Evidence:
-    """Gather clips to hear of the machines that the page draws, as many as --page-clips says."""
-    from report.machine_scores import worst_first
+    settings: Settings,
+    *,
+    is_part: bool,
+) -> Run:
+    """Add to a page the map and clips to hear, as many per machine as --page-clips says.
 
-    settings = folder.settings
+    They are of the machines that the page draws. `is_part` tells whether the run is part of a grid.
+    """
+    from report.machine_scores import machine_scores, worst_first
+
     n_clips = settings.page_clips
     if n_clips is None:
-        n_clips = CLIPS_IN_A_GRID if folder.is_part else CLIPS_ON_A_PAGE
-    chosen = worst_first(machines)
+        n_clips = CLIPS_IN_A_GRID if is_part else CLIPS_ON_A_PAGE
+    chosen = worst_first(machine_scores(shown.table, shown.scores, shown.results))
     with progress("page", len(chosen), "machines", quiet=settings.quiet) as advance:
-        return page_evidence(
+        evidence = page_evidence(
             chosen, fits, model, dataset, n_clips=n_clips, method=settings.map, advance=advance
         )
+    return replace(shown, heard=evidence.heard, why=evidence.why, points=evidence.points)
 
 
-def _figures(outcome: Outcome, machines: Sequence[MachineScores], folder: RunFolder) -> None:
-    """Write figures in the formats asked for: by default two, and none for a part of a grid."""
-    from report import figures
+def write_figures(folder: Path, shown: Run, figures: str, *, is_part: bool) -> None:
+    """Write figures in the formats of --figures: by default two, and none for a part of a grid."""
+    from report.figures import draw_figures, draw_roc, draw_scores
     from report.kept_figures import draw_or_copy
+    from report.machine_scores import machine_scores
 
-    formats = formats_of(folder.settings.figures)
+    formats = formats_of(figures)
+    if formats is None and is_part:  # the page has the same, and a grid would draw for minutes
+        return
+    machines = machine_scores(shown.table, shown.scores, shown.results)
     if formats is not None:
-        figures.draw_figures(folder.path, machines, outcome.scores, formats)
-    elif not folder.is_part:  # the page has the same figures, and a grid would draw for minutes
-        draw_or_copy(folder.path / "scores.png", machines, figures.draw_scores)
-        draw_or_copy(folder.path / "roc.png", machines, figures.draw_roc)
+        draw_figures(folder, machines, shown.scores, formats)
+        return
+    draw_or_copy(folder / "scores.png", machines, draw_scores)
+    draw_or_copy(folder / "roc.png", machines, draw_roc)
 
 
 def formats_of(text: str) -> tuple[str, ...] | None:
@@ -101,38 +140,3 @@ def formats_of(text: str) -> tuple[str, ...] | None:
     if unknown or ("none" in names and len(names) > 1):
         raise UsageError(f"--figures {text}: expected some of {', '.join(FORMATS)}, or none")
     return None if not names else () if names == ("none",) else names
-
-
-def _page(
-    outcome: Outcome,
-    fits: Sequence[MemberFits],
-    evidence: Evidence,
-    dataset: DataSet,
-    table: ClipTable,
-    folder: RunFolder,
-    left_out: Sequence[tuple[str, str]],
-) -> None:
-    """Write `report.html` from what is known of the run."""
-    from report import page
-
-    run = page.Run(
-        title=f"{dataset.name}: {outcome.combination.name}",
-        table=table,
-        scores=outcome.scores,
-        results=outcome.results,
-        decided=outcome.decided,
-        settings=folder.flags,
-        facts={
-            "version": installed_version(),
-            "date": time.strftime("%Y-%m-%d %H:%M"),
-            "vectors": ", ".join(str(path) for path in dict.fromkeys(f.source.path for f in fits)),
-        },
-        unlike=[outlier for fit in fits[:1] for outlier in fit.outliers],
-        warnings=[outcome.warning] if outcome.warning else [],
-        errors=[*left_out, *([("fit", outcome.reason)] if outcome.reason else [])],
-        method=method_in_words(outcome.combination, fits, dataset, table),
-        heard=evidence.heard,
-        why=evidence.why,
-        points=evidence.points,
-    )
-    page.write_report(folder.path, run)

@@ -246,5 +246,6 @@ def write_check_page(
         clips=listed[:ROWS_LISTED],
         n_not_listed=max(0, len(listed) - ROWS_LISTED),
         has_times=any(clip.start_s is not None for clip in clips),
+        has_remarks=any(clip.reason or clip.remarks for clip in clips),
     )
     write_whole(path, text)

@@ -15,6 +15,7 @@ import numpy as np
 
 from detect.fitting import ClipTable, FitUnit, Scores
 from detect.results import Decided, Result, rate_decisions, results
+from report.ranking import RankedClip
 from report.score_files import (
     DECISIONS,
     SCORES,
@@ -70,6 +71,28 @@ def evaluate_score_files(folder: Path, say: Say = said_by_name) -> tuple[list[Re
     table = ClipTable(*zip(*rows, strict=True))
     year = _year(table, any(machine.domain for machine in paths.values()))
     return _with_decisions(results(table, fitted, year=year), folder, say), year
+
+
+def clips_of_score_files(folder: Path) -> list[RankedClip]:
+    """Read every clip that `anomaly_score_*.csv` list, called by its name there.
+
+    Labels and domains are those of the names. Raises ValueError as `evaluate_score_files` does.
+    """
+    clips = []
+    for path, machine in _files(folder, SCORES).items():
+        for name, score in read_score_file(path):
+            label, domain = said_by_name((machine.machine_type, machine.machine_id), name)
+            clips.append(
+                RankedClip(
+                    machine.machine_type,
+                    machine.machine_id,
+                    name,
+                    label,
+                    score,
+                    domain or machine.domain,
+                )
+            )
+    return clips
 
 
 def _with_decisions(rows: Sequence[Result], folder: Path, say: Say) -> list[Result]:

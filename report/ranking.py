@@ -91,8 +91,11 @@ def _number(path: Path, key: str, text: str) -> float:
     return number
 
 
-def as_scores(clips: Sequence[RankedClip]) -> tuple[ClipTable, list[Scores]]:
-    """Turn clips into what `detect.results.results` compares: a table, and scores by machine."""
+def as_scores(clips: Sequence[RankedClip], fit_per: str = "id") -> tuple[ClipTable, list[Scores]]:
+    """Turn clips into what `detect.results.results` compares: a table, and scores by fit.
+
+    A fit is one machine ID or, with `fit_per` `type`, all IDs of a machine type.
+    """
     table = ClipTable(
         key=tuple(clip.key for clip in clips),
         machine_type=tuple(clip.machine_type for clip in clips),
@@ -103,12 +106,13 @@ def as_scores(clips: Sequence[RankedClip]) -> tuple[ClipTable, list[Scores]]:
     )
     own: dict[Machine, list[RankedClip]] = {}
     for clip in clips:
-        own.setdefault(clip.machine, []).append(clip)
+        fit = (clip.machine_type, clip.machine_id if fit_per == "id" else "")
+        own.setdefault(fit, []).append(clip)
     scores = []
-    for machine, unsorted in own.items():
-        of_machine = sorted(unsorted, key=lambda clip: clip.key)
-        keys = tuple(clip.key for clip in of_machine)
-        unit = FitUnit(*machine, (), (), keys, (machine[1],) * len(keys))
-        values = np.array([clip.score for clip in of_machine])
+    for fit, unsorted in own.items():
+        of_fit = sorted(unsorted, key=lambda clip: clip.key)
+        keys = tuple(clip.key for clip in of_fit)
+        unit = FitUnit(*fit, (), (), keys, tuple(clip.machine_id for clip in of_fit))
+        values = np.array([clip.score for clip in of_fit])
         scores.append(Scores(unit, values, None, 0.0))
     return table, scores

@@ -142,7 +142,7 @@ class Watch:
             waiting = self.deliveries.close(LAST_DELIVERIES_S)
             self.state.close()
         if waiting:
-            messages.print(f"{waiting} messages wait; the next watch delivers them")
+            messages.print(f"not delivered yet: {waiting}; the next watch delivers what waits")
         return self._exit_code()
 
     def _exit_code(self) -> int:

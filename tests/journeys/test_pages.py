@@ -10,6 +10,10 @@ import soundfile
 from browser import chromium  # noqa: F401 - a fixture
 
 from pipeline.job import run
+from report.comparison import Entrant, compare
+from report.comparison_page import write_comparison
+from report.leaderboard_page import write_leaderboard
+from report.ranking import RankedClip
 
 RATE = 16_000
 HOSTILE = ("<script>alert(1)<", "script>.wav"), ("a \"quoted\" 'name'.wav",), ("風 \x1b[31m.wav",)
@@ -173,6 +177,51 @@ def test_nothing_is_cut_and_nothing_overlaps(opened, width, theme):
     )
     assert overlapping == []
     assert opened.wrong == []
+
+
+@pytest.fixture(scope="module")
+def side_by_side(tmp_path_factory):
+    """Write the leaderboard of a grid, and the comparison of two methods."""
+    folder = tmp_path_factory.mktemp("boards")
+    rng = np.random.default_rng(0)
+    clips = [(f"{i:02d}.wav", ("normal", "anomalous")[i % 2]) for i in range(40)]
+    runs = [
+        [
+            RankedClip("grinder", machine_id, key, label, (label == "anomalous") * shift + noise)
+            for machine_id in ("id_00", "id_02")
+            for (key, label), noise in zip(clips, rng.normal(size=40), strict=True)
+        ]
+        for shift in (2.0, 0.5)
+    ]
+    compared = compare([Entrant("mahalanobis", [runs[0]]), Entrant("iforest", [runs[1]])])
+    figures = {"auc_mean": 0.956, "auc_low": 0.8, "auc_high": 0.99, "auc_hmean": 0.95}
+    entries = [
+        {"encoder": encoder, "detector": "isolation", "seed": str(seed), **figures}
+        for encoder in ("logmel", "spectrum")
+        for seed in range(2)
+    ]
+    refused = {"encoder": "wave", "detector": "official_ae", "error": "takes sequences"}
+    board = write_leaderboard(folder, [*entries, refused], "grinders: leaderboard")
+    return [board, write_comparison(folder / "comparison.html", compared)]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_leaderboard_and_comparison_fit_every_width(chromium, side_by_side, width):  # noqa: F811
+    page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme="dark")
+    wrong = []
+    page.on("console", lambda message: wrong.append(message.text))
+    for file in side_by_side:
+        page.goto(file.as_uri())
+
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        cut = page.evaluate(
+            """() => [...document.querySelectorAll(".scroll")]
+            .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.trim())"""
+        )
+        assert cut == []
+        assert page.locator(".range i").first.is_visible() or width == 360
+    page.close()
+    assert wrong == []
 
 
 def test_each_graphic_has_a_text_beside_it(opened):

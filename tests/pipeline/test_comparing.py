@@ -81,6 +81,23 @@ def test_labels_of_a_manifest_take_the_place_of_those_of_the_runs(finished, tmp_
     assert "6 clips without label are left out" in swapped.remarks
 
 
+def test_score_files_of_another_system_are_compared_with_a_run(finished):
+    theirs = finished.single.parent / "theirs"
+    theirs.mkdir()
+    for path in finished.single.glob("anomaly_score_*.csv"):
+        lines = [line.split(",") for line in path.read_text().splitlines()]
+        (theirs / path.name).write_text("".join(f"{name},-{score}\n" for name, score in lines))
+
+    result = compare_runs([finished.single, finished.grid, theirs], against="theirs")
+
+    assert result.folders[0] == ("theirs", [theirs])
+    row = next(row for row in result.compared.rows if row.name == "wave knn")
+    assert (row.n_normal, row.n_anomalous) == (3, 3)
+    assert row.auc.first == pytest.approx(1 - row.auc.own)
+    with pytest.raises(UsageError, match="is given twice"):
+        compare_runs([theirs, theirs])
+
+
 def test_the_command_prints_sentences_tables_json_and_a_page(finished, typed, tmp_path):
     page = tmp_path / "pages" / "comparison.html"
 

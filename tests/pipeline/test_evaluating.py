@@ -95,3 +95,18 @@ def test_a_grid_with_a_part_that_is_half_written_is_evaluated_without_it(finishe
 
     assert len(evaluation.runs) == 2
     assert "results.json" in evaluation.entries[-1]["error"]
+
+
+def test_a_combination_that_was_refused_is_listed_with_its_reason(finished):
+    board = finished.grid / "leaderboard.csv"
+    heading, *rows = board.read_text().splitlines()
+    refused = {"encoder": "wave", "detector": "lstm_ae", "error": "takes sequences"}
+    cells = [refused.get(name, "") for name in [*heading.split(","), "error"]]
+    lines = [f"{heading},error", *(f"{row}," for row in rows), ",".join(cells)]
+    board.write_text("\n".join(lines) + "\n")
+
+    evaluation = evaluate(finished.grid)
+
+    assert evaluation.unfinished == [("wave lstm_ae", "takes sequences")]
+    assert evaluation.entries[-1]["detector"] == "lstm_ae"
+    assert evaluation.entries[-1]["error"] == "takes sequences"
