@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # a file of tests per process, a core for each
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test check check-slow check-faults check-tensorflow check-ray bench bench-gpu bench-guard docs clean
+.PHONY: demo test check check-slow check-faults check-tensorflow check-ray bench bench-gpu bench-guard docs results lock clean
 
 # the job on toy recordings, then a model of the normal ones and its verdict on a bad and a good clip;
 # `check` ends with 4 where a clip is anomalous
@@ -66,6 +66,17 @@ docs: $(INSTALLED)
 	$(BIN)/python docs/make_pages.py
 	test -d demo_model || $(BIN)/python run_pipeline.py learn demo_data --model demo_model
 	$(BIN)/python docs/make_picture.py
+
+# the table of results in the README, from the demo
+results: $(INSTALLED)
+	$(BIN)/python docs/make_results.py
+
+# after a change of dependencies; pip takes the same versions from constraints.txt
+UV ?= uv
+lock:
+	$(UV) lock
+	echo "# From uv.lock, by make lock: for pip. A build of torch for the CPU fits its version too." > constraints.txt
+	$(UV) export --quiet --locked --all-extras --no-hashes --no-emit-project --no-annotate --no-header >> constraints.txt
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -5,7 +5,7 @@
 
 import ast
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields
 from inspect import Parameter, signature
 from pathlib import Path
@@ -16,6 +16,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from detect import DETECTORS, detector_options, facts_of
 from embed import ENCODERS, POOLINGS
 from ground.registry import Row
+from pipeline.command_line import (
+    check_command,
+    compare_command,
+    evaluate_command,
+    feedback_command,
+    learn_command,
+    report_command,
+    run,
+    watch_command,
+)
 from pipeline.flags import Flag, OutputFlags
 from pipeline.settings import CheckSettings, LearnSettings, Settings
 from pipeline.systems import SYSTEMS
@@ -45,14 +55,21 @@ VECTORS = """\
 Vectors come from any pooling but `frames`, which gives sequences, and `bands`. A detector that
 takes those gets them without a flag. [encoders.md](encoders.md) helps to choose an encoder.
 """
-COMMANDS: dict[str, tuple[str, type[OutputFlags]]] = {
-    "python run_pipeline.py": ("The whole job.", Settings),
-    "python run_pipeline.py learn": (
-        "It has these flags beside those of the whole job.",
-        LearnSettings,
-    ),
-    "python run_pipeline.py check": ("All of its flags.", CheckSettings),
-    "python run_pipeline.py watch": ("All of its flags.", WatchSettings),
+COMMANDS: list[tuple[str, Callable[..., None], type[OutputFlags] | None]] = [
+    ("", run, Settings),
+    (" learn", learn_command, LearnSettings),
+    (" check", check_command, CheckSettings),
+    (" watch", watch_command, WatchSettings),
+    (" feedback", feedback_command, None),
+    (" compare", compare_command, None),
+    (" evaluate", evaluate_command, None),
+    (" report", report_command, None),
+]
+"""Each command, its function, and the settings whose fields are flags of it."""
+ABOUT = {
+    "": "These are the flags of the whole job. `embed` has those of the panels Data, Embed and "
+    "Output, but no `--scores`.\n",
+    " learn": "`learn` has these, and those of the whole job that make one model.\n",
 }
 
 
@@ -138,6 +155,24 @@ def flag_rows(kind: type[OutputFlags], without: frozenset[str]) -> Iterator[list
     return iter(sorted(described, key=lambda row: panels.index(row[0])))
 
 
+def rows_of_function(
+    function: Callable[..., None], kind: type[OutputFlags] | None
+) -> Iterator[list[str]]:
+    """Describe the arguments and flags of a command that are no fields of `kind`."""
+    others = {"context", *(f.name for f in fields(kind))} if kind else set()
+    hints = get_type_hints(function, include_extras=True)
+    for parameter in signature(function).parameters.values():
+        if parameter.name in others:
+            continue
+        hint, info = get_args(hints[parameter.name])
+        said = [n for n in (info.default, *(info.param_decls or ())) if isinstance(n, str)]
+        names = " ".join(said).replace("/", " ") or parameter.name.upper()
+        is_unset = parameter.default in (Parameter.empty, None, False, "")
+        default = "" if is_unset else code(parameter.default)
+        shown_names = ", ".join(map(code, names.split()))
+        yield [info.rich_help_panel or "", shown_names, kind_of(hint), default, info.help]
+
+
 def sections() -> Iterator[str]:
     yield INTRODUCTION
     yield "## Encoders\n"
@@ -158,13 +193,13 @@ def sections() -> Iterator[str]:
     headings = ["`--system`", "what it is", "encoder/pooling/detector", "options", "fitted per"]
     yield table(headings, system_rows())
     whole_job = frozenset(f.name for f in fields(Settings))
-    for command, (about, kind) in COMMANDS.items():
-        yield f"## Flags of `{command}`\n"
+    headings = ["panel", "flag", "takes", "default", "what it does"]
+    for command, function, kind in COMMANDS:
+        yield f"## Flags of `python run_pipeline.py{command}`\n"
+        yield from filter(None, [ABOUT.get(command)])
         without = whole_job if kind is LearnSettings else frozenset()
-        yield (
-            f"Here are {about}.\n" if kind is not Settings else "Here are those of the whole job.\n"
-        )
-        yield table(["panel", "flag", "takes", "default", "what it does"], flag_rows(kind, without))
+        rows = [*rows_of_function(function, kind)]
+        yield table(headings, [*rows, *(flag_rows(kind, without) if kind else ())])
 
 
 def options_page() -> str:

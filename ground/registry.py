@@ -28,7 +28,9 @@ class Row:
         try:
             return getattr(import_module(module), name)
         except (ImportError, AttributeError) as error:
-            raise ValueError(f"{self.target} cannot be used: {error}") from error
+            is_elsewhere = isinstance(error, ModuleNotFoundError) and error.name == module
+            remedy = "; PYTHONPATH=. finds modules in the current folder" if is_elsewhere else ""
+            raise ValueError(f"{self.target} cannot be used: {error}{remedy}") from error
 
 
 def split_name(name: str) -> tuple[str, str]:

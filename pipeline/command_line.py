@@ -129,7 +129,6 @@ def _resumable(command: Callable[..., None]) -> Callable[..., None]:
 
 
 app = typer.Typer(
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -1,7 +1,9 @@
 """`import anomalous_sound` is one light import that offers every public function."""
 
+import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -50,10 +52,17 @@ def test_importing_it_imports_no_room_but_the_ground():
     }
 
 
-def test_the_wheel_brings_the_rooms_and_nothing_else(tmp_path):
+def build(kind, source, folder):
+    code = f"from setuptools import build_meta; build_meta.build_{kind}({str(folder)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    """The source distribution, unpacked, built from what git knows, and the names in git."""
     pytest.importorskip("setuptools")
-    source = tmp_path / "source"
-    source.mkdir()
+    folder = tmp_path_factory.mktemp("sdist")
+    source = folder / "source"
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -63,21 +72,54 @@ def test_the_wheel_brings_the_rooms_and_nothing_else(tmp_path):
             target = source / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((ROOT / name).read_bytes())
+    build("sdist", source, folder)
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        file.extractall(folder, filter="data")
+    return folder / archive.name.removesuffix(".tar.gz"), listed
 
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index",
-         "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
 
-    (wheel,) = tmp_path.glob("*.whl")
+@pytest.fixture(scope="module")
+def wheel(sdist, tmp_path_factory):
+    """The wheel, built from the source distribution."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build("wheel", sdist[0], folder)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_the_source_distribution_brings_the_rooms_and_what_explains_them(sdist):
+    folder, _ = sdist
+    found = {path.name for path in folder.iterdir() if not path.name.endswith(".egg-info")}
+
+    modules = {"run_pipeline.py", "anomalous_sound.py"}
+    made = {"PKG-INFO", "setup.cfg"}
+    assert found == {*ROOMS, *modules, *made, "LICENSE", "README.md", "pyproject.toml"}
+
+
+def test_the_wheel_brings_the_rooms_and_nothing_else(sdist, wheel):
+    _, listed = sdist
+
     with zipfile.ZipFile(wheel) as archive:
         names = [n for n in archive.namelist() if ".dist-info/" not in n]
-    assert {name.partition("/")[0] for name in names} == {
-        *ROOMS,
-        "run_pipeline.py",
-        "anomalous_sound.py",
-    }
     in_git = {name for name in listed if name.partition("/")[0] in ROOMS}
     assert set(names) == {*in_git, "run_pipeline.py", "anomalous_sound.py"}
     assert {f"{room}/py.typed" for room in ROOMS} <= set(names)
+
+
+def test_the_command_of_the_wheel_shows_its_help_from_any_folder(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+        (entry,) = [n for n in archive.namelist() if n.endswith("entry_points.txt")]
+        assert "anomalous-sound = run_pipeline:main" in archive.read(entry).decode()
+    code = "import run_pipeline, sys; print(run_pipeline.__file__); sys.exit(run_pipeline.main())"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
+    )  # fmt: skip
+
+    assert done.stdout.startswith(str(tmp_path))
+    assert "anomalous" in done.stdout
+    assert "--install-completion" in done.stdout

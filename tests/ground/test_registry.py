@@ -34,3 +34,11 @@ def test_a_model_of_a_registered_name_is_no_class():
 def test_a_class_that_is_not_there_is_named(target):
     with pytest.raises(ValueError, match=f"{target} cannot be used"):
         find_row(target, REGISTRY, "detector").resolve()
+
+
+def test_a_module_that_is_not_found_is_told_how_to_be_found():
+    with pytest.raises(ValueError, match=r"No module named 'no_such_module'; PYTHONPATH=\. finds"):
+        find_row("no_such_module:Class", REGISTRY, "detector").resolve()
+
+    with pytest.raises(ValueError, match=r"NoSuchClass'$"):
+        find_row("fractions:NoSuchClass", REGISTRY, "detector").resolve()

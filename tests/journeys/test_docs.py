@@ -20,7 +20,7 @@ from pipeline.systems import SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CHANGELOG.md"]
+PAGES = [README, *(ROOT / f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY"))]
 PAGES += [
     page for folder in ("docs", "benchmarks") for page in sorted((ROOT / folder).glob("*.md"))
 ]
@@ -82,9 +82,9 @@ def test_every_link_leads_somewhere(page):
         assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
 
 
-def made(name):
-    """What docs/make_pages.py makes."""
-    spec = importlib.util.spec_from_file_location("make_pages", ROOT / "docs" / "make_pages.py")
+def made(name, script="make_pages"):
+    """What a script of docs/ has."""
+    spec = importlib.util.spec_from_file_location(script, ROOT / "docs" / f"{script}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return getattr(module, name)
@@ -173,6 +173,23 @@ def test_the_readme_uses_public_names_of_the_import():
 
 def test_the_readme_is_short():
     assert len(README.read_text(encoding="utf-8").splitlines()) < 200
+
+
+def test_the_results_are_those_of_the_methods_that_make_them():
+    page = README.read_text(encoding="utf-8")
+    table = page.partition(made("BEGIN", "make_results"))[2].partition("<!-- end")[0]
+    heading, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]]
+                         for line in table.splitlines())  # fmt: skip
+
+    assert tuple(heading) == made("HEADINGS", "make_results"), "run `make results`"
+    assert [row[0].strip("`") for row in rows] == list(made("METHODS", "make_results"))
+
+
+def test_the_index_names_every_page():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = [page.name for page in (ROOT / "docs").glob("*.md") if page.name != "README.md"]
+
+    assert [name for name in pages if f"]({name})" not in index] == []
 
 
 def test_every_script_that_is_named_is_there():
