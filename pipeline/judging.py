@@ -204,8 +204,9 @@ def _work(
     source, name = sources[member.source], member.detector.name
     own, without_training = trained(only(table, source.keys))
     network = {"weights": weights[name]} if name in weights else {}
-    best = devices_of(settings)[0] if settings.engine == LOCAL else "cpu"
-    device = best if facts_of(name).trains_network else ""
+    device = ""
+    if facts_of(name).trains_network:
+        device = devices_of(settings)[0] if settings.engine == LOCAL else "cpu"
     return _Work(
         member=member,
         source=source,

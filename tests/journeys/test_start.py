@@ -23,11 +23,11 @@ def run(*arguments):
 run("--quiet")
 for name in ("matplotlib", "matplotlib.figure", "matplotlib.ticker"):
     sys.modules[name] = None  # whoever imports it now fails
-run("--quiet")
+run("--quiet", "--page-clips", "0")
 model = max(Path("runs").glob("*-auto"))
 clip = "dev_data/valve/test/normal_id_00_00000000.wav"
 run("check", clip, "--model", str(model), "--machine", "valve id_00")
-run("--quiet", "--encoder", "logmel", "--detector", "knn,ocsvm,gmm,lof")
+run("--quiet", "--page-clips", "0", "--encoder", "logmel", "--detector", "knn,ocsvm,gmm,lof")
 """
 
 

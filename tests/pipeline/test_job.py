@@ -70,9 +70,9 @@ def test_a_member_of_two_combinations_is_fitted_once(data, monkeypatch):
     attempts = []
     attempt = judging._attempt
 
-    def counted(unit, work, tell=None):
-        attempts.append((work.member.name, unit.name))
-        return attempt(unit, work, tell)
+    def counted(unit, way, tell=None):
+        attempts.append((way.read.__self__.path, repr(way.choice), unit.name))
+        return attempt(unit, way, tell)
 
     monkeypatch.setattr(judging, "_attempt", counted)
 
