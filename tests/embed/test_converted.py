@@ -26,6 +26,13 @@ NETWORKS = [
     if name != "hf" and "backend" in {f.name for f in fields(encoder_row(name).resolve())}
 ]
 
+ONE_OF_EACH_KIND = {"panns", "efficientat", "vggish", "beats"}
+"""Other networks are built of the same parts; `make check-slow` converts them too."""
+SOME_SLOW = [
+    name if name in ONE_OF_EACH_KIND else pytest.param(name, marks=pytest.mark.slow)
+    for name in NETWORKS
+]
+
 NARROW = {
     "hidden_size": 16,
     "num_hidden_layers": 1,
@@ -230,7 +237,7 @@ def said_by_torch():
 
 
 @pytest.mark.skipif(not INSTALLED, reason="needs openvino or onnxruntime")
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SOME_SLOW)
 def test_a_converted_network_gives_torchs_vectors(name, small, exported_once, said_by_torch):
     reference = small(name)
 
@@ -263,7 +270,7 @@ def has_bf16() -> bool:
 
 
 @needs_openvino
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SOME_SLOW)
 def test_openvino_rounds_to_bf16_itself_where_the_cpu_has_it(name, small, caplog, exported_once):
     if not has_bf16():
         with pytest.raises(ValueError, match=r"no bf16 arithmetic.* take --precision fp32"):

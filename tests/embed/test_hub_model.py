@@ -282,6 +282,7 @@ def test_every_layer_is_the_published_one(saved, name: str) -> None:
     assert not np.allclose(seen[-1], seen[-2])
 
 
+@pytest.mark.slow
 def test_random_wav2vec2_is_the_base_model() -> None:
     encoder = make_encoder("wav2vec2", weights="random", offline=True)
 

@@ -295,6 +295,7 @@ def test_a_folders_normalisation_is_obeyed(folder: Path, tmp_path: Path) -> None
     torch.testing.assert_close(features, theirs, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_random_weights_carry_a_warning_and_tell_clips_apart() -> None:
     encoder = make_encoder("ast", weights="random")
     waveforms = np.stack([noise(2 * RATE), square(2 * RATE, 440.0)])

@@ -556,6 +556,7 @@ def test_seeds_end_in_a_file_of_their_means_and_spreads_beside_the_rows_of_each(
     assert merged["knn"]["auc_spread"] == ""
 
 
+@pytest.mark.slow
 def test_random_weights_inside_a_detector_are_said_too(pipeline, recordings):
     done = pipeline(
         *("--detector", "resnet50_cnn", "--ids", "id_00"),

@@ -97,6 +97,7 @@ def test_default_finds_most_faults_of_every_machine_and_not_all(vectors):
     assert len({round(auc, 2) for auc in aucs}) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["fluctuation", "mean"])
 @pytest.mark.parametrize("detector", VECTOR_DETECTORS)
 def test_no_detector_is_perfect_on_all_machines(vectors, detector, pooling):
