@@ -66,7 +66,7 @@ def _pca(flat: Array) -> tuple[Array, list[float]]:
 
 def _umap(flat: Array) -> Array:
     try:
-        from umap import UMAP  # type: ignore[import-untyped]
+        from umap import UMAP
     except ImportError:
         raise ImportError("a map by UMAP needs umap-learn: pip install '.[umap]'") from None
     neighbours = min(15, len(flat) - 1)

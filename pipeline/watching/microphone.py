@@ -99,7 +99,7 @@ def _keeping(blocks: queue.Queue[np.ndarray]) -> Callable[..., None]:
 def _sounddevice() -> ModuleType:
     """Import sounddevice; OSError with what to install where it or PortAudio is missing."""
     try:
-        import sounddevice  # type: ignore[import-untyped]
+        import sounddevice
     except (ImportError, OSError) as error:
         raise OSError(f"the microphone needs {INSTALL} ({error})") from None
     return sounddevice  # type: ignore[no-any-return]
