@@ -95,3 +95,25 @@ def compare(expected: dict[str, Any], ours: Tensor | np.ndarray, atol: float, wh
 def _generator(key: str) -> np.random.Generator:
     seed = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16)
     return np.random.Generator(np.random.PCG64(seed))
+
+
+def mel_vision_stages(encoder: Any, waveforms: Tensor) -> dict[str, Tensor]:
+    """Compute what CED and Dasheng give at each stage, by the names of the golden values."""
+    front_end, network, _ = encoder._parts
+
+    log_mel = front_end(waveforms)
+    first, sixth, last = network(log_mel, 1, 0, 6, 0, 12, 0)
+    before_norm = network.blocks[11](network(log_mel, 11, 0)[0])
+
+    image = log_mel.transpose(1, 2)
+    return {
+        "logmel": front_end.log_mel(waveforms).transpose(1, 2),
+        "batch_norm": image,
+        "patch_embed": network.patches(image.unsqueeze(1)).flatten(2).transpose(1, 2),
+        "encoder_input": network.embed(log_mel),
+        "block1": first,
+        "block6": sixth,
+        "block12": before_norm,
+        "final": last,
+        "clip_mean": last.mean(dim=1),
+    }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from golden_encoders import Golden
+from golden_encoders import Golden, mel_vision_stages
 from small_networks import save_small, tensors_of
 
 from embed import make_encoder, make_pooling
@@ -33,25 +33,9 @@ def encoder(golden):
 def test_every_stage_is_the_published_one(encoder, golden, case):
     waveforms = torch.from_numpy(golden.waveforms(case))
     listed = golden.content["cases"][case]["tensors"]
-    front_end, network, _ = encoder._parts
 
-    log_mel = front_end(waveforms)
-    first, sixth, last = network(log_mel, 1, 0, 6, 0, 12, 0)
-    before_norm = network.blocks[11](network(log_mel, 11, 0)[0])
-
-    image = log_mel.transpose(1, 2)
-    found = {
-        "logmel": front_end.log_mel(waveforms).transpose(1, 2),
-        "batch_norm": image,
-        "patch_embed": network.patches(image.unsqueeze(1)).flatten(2).transpose(1, 2),
-        "encoder_input": network.embed(log_mel),
-        "block1": first,
-        "block6": sixth,
-        "block12": before_norm,
-        "final": last,
-        "clip_mean": last.mean(dim=1),
-        "hub_logits": last.mean(dim=1).sigmoid(),
-    }
+    found = mel_vision_stages(encoder, waveforms)
+    found["hub_logits"] = found["clip_mean"].sigmoid()
     assert set(listed) == set(found)
     for stage in listed:
         golden.check(case, stage, found[stage])
