@@ -312,6 +312,7 @@ class Scaled(torch.nn.Module):
         return n * self.linear(x) ** self.power
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not INSTALLED, reason="needs openvino or onnxruntime")
 def test_other_weights_settings_and_ints_are_another_copy(small, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -488,6 +489,7 @@ class Branching(torch.nn.Module):
         return x * 2 if x.shape[1] > 1000 else x * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", INSTALLED)
 def test_every_size_is_compared_with_torch_once(backend, small, exported_once):
     network = Branching()

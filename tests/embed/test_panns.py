@@ -78,7 +78,9 @@ CLIPS = {
 }
 
 
-@pytest.mark.parametrize("name", CLIPS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "10 s" else n for n in CLIPS]
+)
 def test_the_embedding_is_the_published_models(encoder: Cnn14, reference, name: str) -> None:
     waveform = CLIPS[name][np.newaxis]
 

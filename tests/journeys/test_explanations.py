@@ -25,6 +25,7 @@ def findings(tmp_path_factory):
         return explain_machine(folder, learn(folder, "id_00"), seed=0)
 
 
+@pytest.mark.slow
 def test_band_and_second_of_detected_faults_are_named(findings):
     detected = [one for one in findings if one.p_value <= DETECTED]
 

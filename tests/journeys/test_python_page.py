@@ -41,6 +41,7 @@ def test_the_python_page_runs_from_top_to_bottom(capsys):
     assert {row.machine_id for row in names["job"].outcomes[0].results} >= {"id_00", "mean"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_demo")
 def test_the_notebook_runs_from_top_to_bottom(capsys, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")

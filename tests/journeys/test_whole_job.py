@@ -468,6 +468,7 @@ def test_ctrl_c_leaves_a_state_to_go_on_from(recordings, tmp_path):
     assert 0 < embedded < 40
 
 
+@pytest.mark.slow
 def test_random_weights_are_said_wherever_a_figure_is_shown(pipeline, recordings):
     done = pipeline("--encoder", "panns", "--weights", "random")
 

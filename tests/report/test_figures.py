@@ -88,7 +88,7 @@ def test_equal_scores_are_drawn(tmp_path):
     assert (tmp_path / "scores.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("kind", ["svg", "pdf"])
+@pytest.mark.parametrize("kind", ["svg", pytest.param("pdf", marks=pytest.mark.slow)])
 def test_every_figure_of_a_paper_is_written_in_other_formats(kind, tmp_path):
     run, *_ = make_run(machine_type="風 fan")
     history = (Epoch(1, 4.0, 8.0, 1e-3), Epoch(2, 2.0, 1.0, 1e-3))
