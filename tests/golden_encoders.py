@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import soundfile
 import torch
 from torch import Tensor
+
+from embed import make_encoder
 
 ATOL = 1e-4
 FULL_WIDTH = 768
@@ -117,3 +121,13 @@ def mel_vision_stages(encoder: Any, waveforms: Tensor) -> dict[str, Tensor]:
         "final": last,
         "clip_mean": last.mean(dim=1),
     }
+
+
+def whole_network(name: str, tensors: dict[str, Tensor], **options: Any) -> Any:
+    """Build an encoder of twelve blocks with these tensors in place of random ones."""
+    module = importlib.import_module(f"embed.encoders.{name}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "random_tensors", lambda shapes, seed: tensors)
+        encoder = make_encoder(name, weights="random", **options)
+        assert len(encoder._parts[1].blocks) == 12
+    return encoder

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from golden_encoders import Golden, compare, mel_vision_stages
+from golden_encoders import Golden, compare, mel_vision_stages, whole_network
 from small_networks import save_small, tensors_of
 
 from embed import make_encoder, make_pooling
@@ -19,12 +19,7 @@ def golden(shared_data) -> Golden:
 
 def with_weights(golden: Golden, variant: str):
     """Build a whole network with the weights of the golden values."""
-    width = ced.WIDTHS[variant]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ced, "random_tensors", lambda shapes, seed: golden.tensors(width))
-        encoder = make_encoder("ced", weights="random", variant=variant)
-        assert len(encoder._parts[1].blocks) == 12
-    return encoder
+    return whole_network("ced", golden.tensors(ced.WIDTHS[variant]), variant=variant)
 
 
 @pytest.fixture(scope="module")

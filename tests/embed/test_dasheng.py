@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from golden_encoders import Golden, mel_vision_stages
+from golden_encoders import Golden, mel_vision_stages, whole_network
 from small_networks import save_small, tensors_of
 
 from embed import make_encoder, make_pooling
-from embed.encoders import dasheng
 from embed.encoders.patch_transformer import n_heads
 
 RATE = 16_000
@@ -21,11 +20,7 @@ def golden(shared_data) -> Golden:
 @pytest.fixture(scope="module")
 def encoder(golden):
     """The whole network with the weights of the golden values."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dasheng, "random_tensors", lambda shapes, seed: golden.tensors())
-        encoder = make_encoder("dasheng", weights="random")
-        assert len(encoder._parts[1].blocks) == 12
-    return encoder
+    return whole_network("dasheng", golden.tensors())
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from golden_encoders import Golden
+from golden_encoders import Golden, whole_network
 from small_networks import WIDTH, save_small, tensors_of
 
 from embed import make_encoder, make_pooling
@@ -20,11 +20,7 @@ def golden(shared_data) -> Golden:
 @pytest.fixture(scope="module")
 def encoder(golden):
     """The whole network with the weights of the golden values."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(eat, "random_tensors", lambda shapes, seed: golden.tensors())
-        encoder = make_encoder("eat", weights="random")
-        assert len(encoder._parts[1].blocks) == 12
-    return encoder
+    return whole_network("eat", golden.tensors())
 
 
 @torch.inference_mode()
