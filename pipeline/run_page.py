@@ -109,7 +109,7 @@ def with_evidence(
     if n_clips is None:
         n_clips = CLIPS_IN_A_GRID if is_part else CLIPS_ON_A_PAGE
     chosen = worst_first(machine_scores(shown.table, shown.scores, shown.results))
-    with progress("page", len(chosen), "machines", quiet=settings.quiet) as advance:
+    with progress("page", len(chosen), "machines", quiet=settings.quiet or not n_clips) as advance:
         evidence = page_evidence(
             chosen, fits, model, dataset, n_clips=n_clips, method=settings.map, advance=advance
         )
